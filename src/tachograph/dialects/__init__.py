@@ -1,0 +1,1 @@
+"""One table per dialect: what the attributes of each source mean."""

@@ -1,0 +1,1 @@
+"""Bytes that arrive over the network, made into a Batch."""

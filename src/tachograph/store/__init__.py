@@ -1,0 +1,1 @@
+"""Keeps everything: the Store contract, its schema and its engines."""

@@ -1,0 +1,1 @@
+"""Files that agents already write, made into a Batch."""
