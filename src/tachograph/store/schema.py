@@ -103,6 +103,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         event_id       text  hash of the record: the same record is the same event
         time_ns        int
         observed_ns    int
+        duration_ns    int   where the source says it: most events come at the end of what they tell
         name           text
         origin         text  log, hook or transcript
         trace_id       text
