@@ -194,10 +194,19 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         """
         key            int   hash of one identity of a model call (ledger.keys)
         report_id      text
+        seq            int   the settlement that brought it
+        """
+    ),
+    "call_reports": _columns(
+        """
+        report_id      text
+        call_id        text
+        seq            int
         """
     ),
     "calls": _columns(
         """
+        seq            int   the settlement that brought it: the newest commit it knew
         call_id        text
         session_id     text  "" where no source names one
         trace_id       text  "" where no span reported it
@@ -254,7 +263,15 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
     "trace_sessions": _columns(
         """
         trace_id       text
-        session_id     text
+        session_id     text  of the earliest record that names one, else trace:<trace id>
+        time_ns        int   of that record; NULL where none names a session
+        """
+    ),
+    "trace_parts": _columns(
+        """
+        trace_id       text
+        first_seq      int   the commits of one settlement that brought records of the trace
+        last_seq       int
         """
     ),
     "sessions": _columns(
@@ -292,6 +309,20 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         is_demo        bool
         """
     ),
+    "session_states": _columns(
+        """
+        session_id     text
+        state          json  the counts that a row of sessions is made of (sessions.State)
+        """
+    ),
+    "session_facts": _columns(
+        """
+        seq            int
+        session_id     text
+        origin         text  span, log, hook or transcript
+        fact           int   hash of session, kind (prompt, tool, tool_error) and id
+        """
+    ),
     "commits": _columns(
         """
         seq            int
@@ -313,6 +344,17 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         path           text
         position       text
         seq            int
+        """
+    ),
+    "sealed": _columns(
+        """
+        name           text  the table
+        day            text  UTC day of the commits, as 2026-11-21
+        first_seq      int
+        last_seq       int
+        rows           int
+        bytes          int
+        path           text  relative to the data folder
         """
     ),
     "meta": _columns(
