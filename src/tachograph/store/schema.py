@@ -22,7 +22,7 @@ class Column(NamedTuple):
 
 def _columns(text: str) -> tuple[Column, ...]:
     """Read `name type what...` lines."""
-    parts = (line.strip().split(None, 2) for line in text.strip().splitlines())
+    parts = (line.strip().split(None, 2) for line in text.splitlines() if line.strip())
     return tuple(Column(p[0], p[1], p[2] if len(p) > 2 else "") for p in parts)
 
 
