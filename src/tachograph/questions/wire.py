@@ -1,0 +1,126 @@
+"""Scans and their answers as JSON, so that a command can ask a running server what it would ask a store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tachograph.errors import QueryError
+from tachograph.scan import Agg, Any_, Bucket, Columns, Match, Scan
+
+
+def scan_to_json(scan: Scan) -> bytes:
+    """The scan as JSON; aggregates, buckets and conditions carry a `type`, plain columns are text."""
+    return msgspec.json.encode(
+        {
+            "table": scan.table,
+            "select": {name: _selected(what) for name, what in scan.select.items()},
+            "where": [_condition(one) for one in scan.where],
+            "group_by": scan.group_by,
+            "order_by": scan.order_by,
+            "limit": scan.limit,
+            "offset": scan.offset,
+        }
+    )
+
+
+def scan_from_json(body: bytes) -> Scan:
+    """The scan that `scan_to_json` wrote; raises QueryError where the JSON is not one."""
+    try:
+        wire = msgspec.json.decode(body, type=_Scan)
+        return Scan(
+            table=wire.table,
+            select={name: _selected_from(what) for name, what in wire.select.items()},
+            where=tuple(_condition_from(one) for one in wire.where),
+            group_by=tuple(wire.group_by),
+            order_by=tuple(wire.order_by),
+            limit=wire.limit,
+            offset=wire.offset,
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise QueryError(f"scan: got JSON that is no scan ({error}); expected table, select, where, ...") from error
+
+
+def columns_to_json(columns: Columns) -> bytes:
+    """The answer as JSON: names in order, then one list for each."""
+    return msgspec.json.encode({"names": columns.names, "data": columns.data})
+
+
+def columns_from_json(body: bytes) -> Columns:
+    """The answer that `columns_to_json` wrote; raises QueryError where the JSON is not one."""
+    try:
+        wire = msgspec.json.decode(body, type=_Columns)
+    except msgspec.DecodeError as error:
+        raise QueryError(f"answer: got JSON that is no table ({error}); expected names and data") from error
+    return Columns(wire.names, wire.data)
+
+
+class _Columns(msgspec.Struct):
+    names: list[str]
+    data: dict[str, list[Any]]
+
+
+class _Agg(msgspec.Struct, tag_field="type", tag="agg"):
+    function: str
+    column: str = ""
+    argument: float | None = None
+
+
+class _Bucket(msgspec.Struct, tag_field="type", tag="bucket"):
+    column: str
+    width: str | int
+    timezone: str = "UTC"
+
+
+class _Match(msgspec.Struct, tag_field="type", tag="match"):
+    column: str
+    op: str
+    value: Any = None
+
+
+class _Any(msgspec.Struct, tag_field="type", tag="any"):
+    matches: list[_Match]
+
+
+class _Scan(msgspec.Struct):
+    table: str
+    select: dict[str, str | _Agg | _Bucket]
+    where: list[_Match | _Any] = []
+    group_by: list[str] = []
+    order_by: list[tuple[str, bool]] = []
+    limit: int | None = None
+    offset: int = 0
+
+
+def _selected(what: str | Agg | Bucket) -> str | _Agg | _Bucket:
+    if isinstance(what, Agg):
+        return _Agg(what.function, what.column, what.argument)
+    return _Bucket(what.column, what.width, what.timezone) if isinstance(what, Bucket) else what
+
+
+def _selected_from(what: str | _Agg | _Bucket) -> str | Agg | Bucket:
+    if isinstance(what, _Agg):
+        # The store refuses a function that it does not know: the names are its own to check.
+        return Agg(what.function, what.column, what.argument)  # type: ignore[arg-type]
+    return Bucket(what.column, what.width, what.timezone) if isinstance(what, _Bucket) else what
+
+
+def _condition(one: Match | Any_) -> _Match | _Any:
+    if isinstance(one, Any_):
+        return _Any([_match(match) for match in one.matches])
+    return _match(one)
+
+
+def _match(one: Match) -> _Match:
+    return _Match(one.column, one.op, list(one.value) if isinstance(one.value, (set, frozenset)) else one.value)
+
+
+def _condition_from(one: _Match | _Any) -> Match | Any_:
+    if isinstance(one, _Any):
+        return Any_(tuple(_match_from(match) for match in one.matches))
+    return _match_from(one)
+
+
+def _match_from(one: _Match) -> Match:
+    return Match(one.column, one.op, one.value)  # type: ignore[arg-type]  # checked by the store, as above
