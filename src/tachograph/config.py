@@ -1,0 +1,284 @@
+"""Settings: defaults < tachograph.toml < environment < flags; the only reader of the environment."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import platformdirs
+
+from tachograph.errors import ConfigError
+
+FILE_NAME: Final = "tachograph.toml"
+MIB: Final = 1024 * 1024
+CONTENT_MODES: Final = ("none", "redacted", "full")
+
+
+class Address(NamedTuple):
+    """Where a door is bound; port 0 = any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False  # a name that may resolve to anything
+
+
+OTLP_HTTP: Final = Address("127.0.0.1", 4318)  # the ports that every exporter tries by itself
+OTLP_GRPC: Final = Address("127.0.0.1", 4317)
+WEB: Final = Address("127.0.0.1", 4319)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one process, checked; the table SETTINGS says what each one means."""
+
+    home: Path
+    otlp_http: Address | None = OTLP_HTTP
+    otlp_grpc: Address | None = OTLP_GRPC
+    web: Address | None = WEB
+    ingest_token: str = ""
+    web_token: str = ""
+    content: str = "redacted"
+    retention_days: int | None = 90
+    retention_bytes: int | None = None
+    body_bytes_max: int = 64 * MIB
+    queue_bytes_max: int = 128 * MIB
+    memory_bytes: int | None = None
+
+    def __repr__(self) -> str:
+        """Without the tokens: a repr ends up in logs."""
+        return (
+            f"Settings(home={str(self.home)!r}, otlp_http={self.otlp_http}, otlp_grpc={self.otlp_grpc}, web={self.web})"
+        )
+
+
+class BadValueError(ValueError):
+    """A value that a parser below does not take; its text is what was expected instead."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadValueError("a text")
+    return value.strip()
+
+
+def _folder(value: Any) -> Path:
+    text = _text(value)
+    if not text:
+        raise BadValueError("a folder")
+    return Path(text).expanduser().absolute()
+
+
+def _token(value: Any) -> str:
+    text = _text(value)
+    if not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):
+        raise BadValueError("printable ASCII without spaces, as a header can carry it")
+    if 0 < len(text) < 16:
+        raise BadValueError("at least 16 characters, so that it cannot be guessed")
+    return text
+
+
+def _content(value: Any) -> str:
+    if value not in CONTENT_MODES:
+        raise BadValueError("none, redacted or full")
+    return str(value)
+
+
+_ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.%]+\]|[^:\s/\[\]]*):)?(?P<port>\d{1,5})")
+
+
+def _address(value: Any) -> Address | None:
+    """`host:port`, `:port` or `port` (the last two on 127.0.0.1), or `off`."""
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if text.lower() == "off":
+        return None
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise BadValueError('"host:port", a port of 127.0.0.1, or "off"')
+    return Address((match["host"] or "127.0.0.1").strip("[]"), int(match["port"]))
+
+
+_UNITS: Final[dict[str, int]] = {"": 1, "b": 1} | {
+    letter + suffix: base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for suffix, base in (("", 1024), ("ib", 1024), ("b", 1000))
+}
+
+
+def _bytes(value: Any) -> int:
+    """A number of bytes, or a text with a unit: `64 MiB`, `2GB`."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return int(value)
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([a-zA-Z]*)", value.strip()) if isinstance(value, str) else None
+    if match is None or match[2].lower() not in _UNITS or float(match[1]) <= 0:
+        raise BadValueError('a size such as "64 MiB" or "2 GB"')
+    return max(1, math.floor(float(match[1]) * _UNITS[match[2].lower()]))
+
+
+def _bytes_or_off(value: Any) -> int | None:
+    return None if _is_off(value) else _bytes(value)
+
+
+def _days_or_off(value: Any) -> int | None:
+    if _is_off(value):
+        return None
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) < 1:
+        raise BadValueError('a number of days from 1 to 99999, or "off" to keep everything')
+    return int(text)
+
+
+def _is_off(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() == "off"
+
+
+class Setting(NamedTuple):
+    """One setting: its name (also the field of Settings), what it takes, and what it is for."""
+
+    name: str
+    type: str
+    default: str
+    parse: Callable[[Any], Any]
+    what: str
+
+    @property
+    def env(self) -> str:
+        """Its environment variable."""
+        return "TACHOGRAPH_" + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """Its flag on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+SETTINGS: Final = (
+    Setting(
+        "home", "folder", "the platform's data folder", _folder, "Everything that is kept; not settable in the file."
+    ),
+    Setting(
+        "otlp_http", "address", "127.0.0.1:4318", _address, 'Where OTLP over HTTP comes in; "off" closes this door.'
+    ),
+    Setting(
+        "otlp_grpc", "address", "127.0.0.1:4317", _address, 'Where OTLP over gRPC comes in; "off" closes this door.'
+    ),
+    Setting("web", "address", "127.0.0.1:4319", _address, 'Where the pages are; "off" serves none.'),
+    Setting("ingest_token", "token", "none", _token, "Senders must show it as a bearer token; needed off loopback."),
+    Setting("web_token", "token", "none", _token, "Readers of the pages must show it; needed off loopback."),
+    Setting("content", "mode", "redacted", _content, "What is kept of prompts and answers: none, redacted or full."),
+    Setting(
+        "retention_days", "days", "90", _days_or_off, 'Days before this many are forgotten; "off" keeps everything.'
+    ),
+    Setting(
+        "retention_bytes", "size", "off", _bytes_or_off, "The oldest days are forgotten when more than this is kept."
+    ),
+    Setting("body_bytes_max", "size", "64 MiB", _bytes, "The largest request accepted, decompressed."),
+    Setting("queue_bytes_max", "size", "128 MiB", _bytes, "Received and not yet stored; beyond it senders get a 503."),
+    Setting("memory_bytes", "size", "the store's choice", _bytes_or_off, "Memory that the store may use for its work."),
+)
+_BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+
+
+def default_home() -> Path:
+    """The platform's data folder for this user."""
+    return Path(platformdirs.user_data_dir("tachograph", appauthor=False))
+
+
+def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process; raises ConfigError for the first that is wrong.
+
+    `flags` holds values by setting name, None = not given. Empty variables count as not set, as everywhere in
+    OpenTelemetry.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    variables = {s.name: environ[s.env] for s in SETTINGS if environ.get(s.env, "").strip()}
+    values = _parse_all(variables, lambda name: f"environment: {_BY_NAME[name].env}")
+    values |= _parse_all(given, lambda name: f"command line: {_BY_NAME[name].flag}")
+    home = values.pop("home", None) or default_home()
+    settings = Settings(home=home, **(_read_file(home / FILE_NAME) | values))
+    body, queue = settings.body_bytes_max, settings.queue_bytes_max
+    if queue < body:
+        raise ConfigError(
+            f"queue_bytes_max: got {queue}; expected {body} (body_bytes_max) or more",
+            "raise queue_bytes_max, or lower body_bytes_max",
+        )
+    return settings
+
+
+def _parse_all(values: Mapping[str, Any], where: Callable[[str], str]) -> dict[str, Any]:
+    return {name: _parse(name, value, where(name)) for name, value in values.items()}
+
+
+def _parse(name: str, value: Any, where: str) -> Any:
+    """One parsed value; a wrong token is never repeated in the message."""
+    try:
+        return _BY_NAME[name].parse(value)
+    except BadValueError as bad:
+        shown = "a value" if name.endswith("_token") else f'"{value}"' if isinstance(value, str) else f"{value!r}"
+        raise ConfigError(f"{where}: got {shown}; expected {bad}", _example(name)) from None
+
+
+def _example(name: str) -> str:
+    examples = {
+        "content": 'content = "redacted"',
+        "retention_days": "retention_days = 90",
+        "home": "a folder that you may write to, such as ~/tachograph",
+    }
+    by_type = {"address": f'{name} = "127.0.0.1:4318"', "token": "openssl rand -hex 32", "size": f'{name} = "64 MiB"'}
+    return examples.get(name) or by_type[_BY_NAME[name].type]
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """The settings of the file, none where there is no file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}", "make it a readable UTF-8 text file") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}", 'one setting a line: content = "redacted"') from None
+    for name in table:
+        if name not in _BY_NAME or name == "home":
+            raise _unknown(path, _line_of(text, name), name)
+    return _parse_all(table, lambda name: f"{FILE_NAME}:{_line_of(text, name)}: {name}")
+
+
+def _unknown(path: Path, line: int, name: str) -> ConfigError:
+    where = f"{path.name}:{line}: {name}"
+    if name == "home":
+        return ConfigError(f"{where}: got a home folder in the file that lies in it", "set TACHOGRAPH_HOME, or --home")
+    names = [setting.name for setting in SETTINGS if setting.name != "home"]
+    near = difflib.get_close_matches(name, names, n=3)
+    return ConfigError(
+        f"{where}: got an unknown setting; expected one of {', '.join(near or names)}",
+        f"rename it to {near[0]}" if near else "remove the line",
+    )
+
+
+def _line_of(text: str, name: str) -> int:
+    """The line (from 1) where a top-level key stands; the TOML reader does not tell."""
+    pattern = re.compile(rf"""\s*\[{{0,2}}\s*["']?{re.escape(name)}["']?\s*[=.\]]""")
+    return next((n for n, line in enumerate(text.splitlines(), start=1) if pattern.match(line)), 1)

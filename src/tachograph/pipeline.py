@@ -1,0 +1,352 @@
+"""The whole way in: the stages that make a batch fit to be kept, and the group commit that makes it durable."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Final, NamedTuple
+
+from tachograph.errors import Busy, TachographError
+from tachograph.model import Batch
+from tachograph.scan import Columns, Scan
+from tachograph.store.contract import Store
+from tachograph.telemetry import Telemetry, say
+
+Stage = Callable[[Batch], None]
+Clock = Callable[[], int]
+
+RECORDS_PER_COMMIT: Final = 4096  # from here on DuckDB's insert gains little and senders wait longer
+BYTES_PER_COMMIT: Final = 32 * 1024 * 1024
+BATCH_OVERHEAD_BYTES: Final = 1024  # of a batch that holds next to nothing: the queue is bounded for these too
+SECOND_NS: Final = 1_000_000_000
+QUIET_NS: Final = SECOND_NS // 20  # nothing came for so long: settle now, nobody is slowed down
+SETTLE_EVERY_NS: Final = SECOND_NS  # under load: not more often than this
+REST: Final = 3  # under load: rest three times as long as settling took, so that it has at most a quarter of the time
+READER_WAITS_NS: Final = SECOND_NS // 4  # a page is shown after this with what is settled by then
+TRY_AGAIN_S: Final = 5.0  # after an error of the store while settling
+CLOSE_S: Final = 30.0  # for the last commits; then the process ends and the senders, unanswered, send again
+
+
+def stages(content: str) -> tuple[Stage, ...]:
+    """What every batch goes through before it is kept, in this order; each changes the batch in place.
+
+    1. `normalise` first: what a record means, and which of its texts are content, is read from it as it came.
+    2. `redact` before anything else sees the batch: no secret reaches the disk, and none the reports.
+    3. `report` last: reports are kept for ever, so they are made of what may be kept.
+
+    Pricing is not among them: a price is that of a call, whose tokens are known once its reports are merged, so the
+    ledger prices while it settles.
+    """
+    from tachograph.dialects import normalise
+    from tachograph.ledger import report
+    from tachograph.redaction import redact
+
+    return (normalise, partial(redact, mode=content), report)
+
+
+class Waiting(NamedTuple):
+    """A batch on its way to the disk, and the promise its sender waits for."""
+
+    batch: Batch
+    kept: Future[int]
+    size_bytes: int
+
+
+class Road:
+    """Takes batches from any thread, commits those that wait together, and keeps the ledger up to date.
+
+    `settle` works one portion of what was committed into calls and says whether more is left. `clock` only goes
+    forward (nanoseconds). `has_demo`: the store holds the demo, which goes with the first real commit. The road owns
+    two threads from here until `close`; the store belongs to the caller, who closes it after the road.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        stages: Sequence[Stage],
+        settle: Callable[[], bool],
+        clock: Clock,
+        telemetry: Telemetry,
+        queue_bytes_max: int,
+        has_demo: bool = False,
+    ) -> None:
+        self._store = store
+        self._stages = tuple(stages)
+        self._clock = clock
+        self._telemetry = telemetry
+        self._queue_bytes_max = queue_bytes_max
+        self._queue: deque[Waiting] = deque()
+        self._queued_bytes = 0
+        self._has_demo = has_demo
+        self._is_closing = False
+        self._changed = threading.Condition()
+        self.settler = Settler(store, settle, clock, telemetry)
+        self._writer = threading.Thread(target=self._write, name="road-writer", daemon=True)
+        self._writer.start()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What was taken and is not yet on disk."""
+        return self._queued_bytes
+
+    def submit(self, batch: Batch) -> Future[int]:
+        """Take a batch through the stages and queue it; the future is its commit, once that is durable.
+
+        Raises Busy at once where too much is waiting, and lets through what a stage raises. The future may fail with
+        Busy or Corrupt, as the store does. The caller must not use the batch afterwards.
+        """
+        size_bytes = max(batch.size, BATCH_OVERHEAD_BYTES)
+        self._reserve(size_bytes)
+        try:
+            for stage in self._stages:
+                stage(batch)
+        except BaseException:
+            self._release(size_bytes)
+            raise
+        kept: Future[int] = Future()
+        if is_empty(batch):
+            self._release(size_bytes)
+            kept.set_result(self._store.sequence())
+            return kept
+        self._telemetry.count_batch("received", batch)
+        kept.set_running_or_notify_cancel()  # a sender who gives up cannot cancel what is on its way
+        with self._changed:
+            if self._is_closing:
+                self._queued_bytes -= size_bytes
+                raise Busy("road: closing down", "send it again in a moment", retry_after_s=2)
+            self._queue.append(Waiting(batch, kept, size_bytes))
+            self._changed.notify()
+        return kept
+
+    def close(self) -> None:
+        """Take nothing more, commit what waits, settle what can be settled quickly; safe to call twice."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        self._writer.join(CLOSE_S)
+        self.settler.close()
+
+    def _reserve(self, size_bytes: int) -> None:
+        """Room in the queue, before any work is done for it; one batch of any size fits into an empty queue."""
+        with self._changed:
+            if self._is_closing:
+                raise Busy("road: closing down", "send it again in a moment", retry_after_s=2)
+            if (waiting := self._queued_bytes) and waiting + size_bytes > self._queue_bytes_max:
+                self._telemetry.count("busy", "queue")
+                raise Busy(
+                    f"queue: got {size_bytes} bytes beside {waiting}; expected {self._queue_bytes_max} at most",
+                    "send it again in a moment; queue_bytes_max is the limit",
+                )
+            self._queued_bytes += size_bytes
+
+    def _release(self, size_bytes: int) -> None:
+        with self._changed:
+            self._queued_bytes -= size_bytes
+
+    def _write(self) -> None:
+        """The writer thread: whatever came while one commit ran shares the next."""
+        while group := self._take_group():
+            self._commit(group)
+            self._release(sum(waiting.size_bytes for waiting in group))
+            self.settler.notice()
+            self._clear_demo(is_real=not group[0].batch.is_demo)
+
+    def _take_group(self) -> list[Waiting]:
+        """What is committed next, waiting for it; empty when the road is closed and all is written.
+
+        The demo is committed apart from real data, so that it can be cleared without a trace.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._is_closing)
+            group: list[Waiting] = []
+            records = size_bytes = 0
+            while self._queue and records < RECORDS_PER_COMMIT and size_bytes < BYTES_PER_COMMIT:
+                batch = self._queue[0].batch
+                if group and batch.is_demo != group[0].batch.is_demo:
+                    break
+                records += len(batch.spans) + len(batch.events) + len(batch.points)
+                size_bytes += self._queue[0].size_bytes
+                group.append(self._queue.popleft())
+            return group
+
+    def _commit(self, group: list[Waiting]) -> None:
+        """Commit a group and answer everyone in it.
+
+        Where the group fails for any other reason than a store that is busy, one bad batch must not fail its
+        neighbours: each is then tried alone.
+        """
+        started = self._clock()
+        try:
+            sequence = self._store.commit([waiting.batch for waiting in group])
+        except Busy as busy:
+            self._telemetry.count("busy", "store")
+            _fail(group, busy)
+        except Exception as error:  # noqa: BLE001 - whatever it is, senders have to be told and the writer has to live
+            if len(group) == 1:
+                self._refuse(group[0], error)
+            else:
+                for waiting in group:
+                    self._commit([waiting])
+        else:
+            self._telemetry.took("commit", self._clock() - started)
+            for waiting in group:
+                self._telemetry.count_batch("committed", waiting.batch)
+                waiting.kept.set_result(sequence)
+
+    def _clear_demo(self, is_real: bool) -> None:
+        """With real data there is no trace of the demo: it goes as soon as something real was committed."""
+        if not is_real:
+            self._has_demo = True
+        elif self._has_demo:
+            try:
+                self._store.clear_demo()
+                self._has_demo = False
+            except TachographError as error:
+                say("warning", f"demo: not cleared yet: {error}")
+
+    def _refuse(self, waiting: Waiting, error: Exception) -> None:
+        """A batch that cannot be kept: a bug of ours if it is none of our errors, and then said aloud."""
+        self._telemetry.count("failed", type(error).__name__)
+        if not isinstance(error, TachographError):
+            say("error", f"commit: {type(error).__name__}: {error}")
+        _fail([waiting], error)
+
+
+def is_empty(batch: Batch) -> bool:
+    """Whether there is nothing in it to keep."""
+    return not (batch.spans or batch.events or batch.points or batch.positions or batch.reports)
+
+
+def _fail(group: Sequence[Waiting], error: Exception) -> None:
+    for waiting in group:
+        waiting.kept.set_exception(error)
+
+
+class Settler:
+    """Has the ledger work commits into calls: soon when it is quiet, seldom under load, at once for a reader."""
+
+    def __init__(self, store: Store, settle: Callable[[], bool], clock: Clock, telemetry: Telemetry) -> None:
+        self._store = store
+        self._settle = settle
+        self._clock = clock
+        self._telemetry = telemetry
+        self._settled = -1  # the commit up to which all is settled, as far as this process knows
+        self._settling = threading.Lock()
+        self._is_behind = False  # a reader waited in vain: let the next ones not wait too
+        self._noticed = 0
+        self._is_closing = threading.Event()
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="road-settler", daemon=True)
+        self._thread.start()
+
+    def notice(self) -> None:
+        """Something was committed."""
+        with self._changed:
+            self._noticed += 1
+            self._changed.notify()
+
+    def catch_up(self, within_ns: int = READER_WAITS_NS) -> bool:
+        """Settle all that is committed by now, or as much as fits into `within_ns`; whether all was.
+
+        A store that cannot take it now is no error of the one who asks: the answer is then as of the last settlement.
+        """
+        if self._is_behind or self._store.sequence() == self._settled:
+            return not self._is_behind
+        try:
+            deadline = self._clock() + within_ns
+            while self._clock() < deadline:
+                if not self._step(within_ns / SECOND_NS):
+                    return True
+        except TachographError as error:
+            say("warning", f"settling: {error}")
+        self._is_behind = True
+        self.notice()  # whatever is left is the thread's
+        return False
+
+    def close(self) -> None:
+        """End the thread; what is not settled yet is settled after the next start."""
+        self._is_closing.set()
+        with self._changed:
+            self._changed.notify()
+        self._thread.join(CLOSE_S)
+
+    def _step(self, patience_s: float) -> bool:
+        """Settle one portion; whether more is left. One at a time: a second one would do the same work again."""
+        if not self._settling.acquire(timeout=patience_s):
+            return True
+        try:
+            target = self._store.sequence()
+            if target == self._settled:
+                return False
+            started = self._clock()
+            is_more_left = self._settle()
+            self._telemetry.took("settle", self._clock() - started)
+            if not is_more_left:
+                self._settled = target
+                self._is_behind = False
+            return is_more_left
+        finally:
+            self._settling.release()
+
+    def _run(self) -> None:
+        """The settler thread; begins with what an earlier process left."""
+        seen = -1
+        while not self._is_closing.is_set():
+            with self._changed:
+                while self._noticed == seen and not self._is_closing.is_set():
+                    self._changed.wait()
+            self._wait_for_quiet()
+            seen = self._noticed
+            try:
+                self._settle_all()
+            except Exception as error:  # noqa: BLE001 - the thread has to live: the cause may go away
+                say("warning", f"settling: {type(error).__name__}: {error}")
+                seen = -1
+                self._is_closing.wait(TRY_AGAIN_S)
+
+    def _wait_for_quiet(self) -> None:
+        """Until nothing was committed for a moment, or it has waited long enough."""
+        started = self._clock()
+        while self._clock() - started < SETTLE_EVERY_NS:
+            noticed = self._noticed
+            if self._is_closing.wait(QUIET_NS / SECOND_NS) or noticed == self._noticed:
+                return
+
+    def _settle_all(self) -> None:
+        """Portion by portion, resting in between while more is being committed."""
+        is_more_left = True
+        while is_more_left and not self._is_closing.is_set():
+            noticed, started = self._noticed, self._clock()
+            is_more_left = self._step(SETTLE_EVERY_NS / SECOND_NS)
+            if noticed != self._noticed:
+                self._is_closing.wait(REST * (self._clock() - started) / SECOND_NS)
+
+
+class Settled:
+    """The store as readers see it: settled first, so that what was just acknowledged is in the answer."""
+
+    def __init__(self, store: Store, settler: Settler) -> None:
+        self._store = store
+        self._settler = settler
+
+    def scan(self, scan: Scan) -> Columns:
+        """As the store's."""
+        self._settler.catch_up()
+        return self._store.scan(scan)
+
+    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """As the store's; texts need no settling."""
+        return self._store.texts(hashes)
+
+    def sql(self, query: str, limit: int | None = None) -> Columns:
+        """As the store's."""
+        self._settler.catch_up()
+        return self._store.sql(query, limit)
+
+    def sequence(self) -> int:
+        """As the store's, and what it tells of can be read at once."""
+        self._settler.catch_up()
+        return self._store.sequence()
