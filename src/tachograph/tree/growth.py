@@ -1,0 +1,232 @@
+"""How spans, calls and events grow together into one tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN
+from tachograph.scan import Agg, Any_, Bucket, Columns, Match, Reader, Scan
+from tachograph.tree.nodes import Node, Tree, finish
+from tachograph.tree.places import Places, Told, break_cycles, texts_of
+
+SPAN_LIMIT: Final = 200_000  # a tree beyond this is cut and says so: nobody reads it, and it has to fit in memory
+_PLACED_ROLES: Final = frozenset((PROMPT, TOOL_RUN, AGENT))  # event roles that stand for themselves
+
+_Select = dict[str, str | Agg | Bucket]
+
+
+def _columns(names: str) -> _Select:
+    return {name: name for name in names.split()}
+
+
+_SPAN: _Select = _columns(
+    "trace_id span_id parent_id name start_ns end_ns role is_noise is_error is_rollup session_id prompt_id agent "
+    "subagent tool_name tool_call_id request_model response_model response_id request_id error_type error_message "
+    "finish_reason input_tokens cache_read_tokens cache_write_tokens output_tokens reasoning_tokens"
+)
+_EVENT: _Select = _columns(
+    "event_id time_ns duration_ns name origin trace_id span_id role is_error session_id prompt_id agent subagent "
+    "tool_name tool_call_id response_id request_id error_type error_message contents"
+)
+_CALL: _Select = _columns(
+    "call_id trace_id span_id prompt_id start_ns end_ns agent subagent model response_id request_id status "
+    "usage_status error_type error_message finish_reason input_tokens cache_read_tokens cache_write_tokens "
+    "output_tokens reasoning_tokens cost_nanousd cost_kind is_notional reports"
+)
+
+
+class Growth:
+    """A tree while it grows: spans first, then the calls that hang on them, then the events that no span tells."""
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        self.by_span: dict[tuple[str, str], Node] = {}
+        self.span_parents: dict[str, tuple[str, str]] = {}  # node id -> (trace id, parent span id)
+        self.others: list[Node] = []  # nodes that are no span
+        self.near: dict[str, Node] = {}  # id of such a node -> the span that its record was written in
+        self.by_call_key: dict[str, Node] = {}  # response, request or report id -> the node of the call
+        self.is_cut = False
+
+    # -- what the store holds ------------------------------------------------------------------------------------
+
+    def spans(self, reader: Reader, where: tuple[Match | Any_, ...], session_id: str = "") -> None:
+        """Make a node of every span; spans of another session in the same trace are left out."""
+        rows = reader.scan(Scan("spans", _SPAN, where, limit=SPAN_LIMIT + 1))
+        self.is_cut = len(rows) > SPAN_LIMIT
+        for row in _rows(rows):
+            if session_id and row["session_id"] not in ("", session_id):
+                continue
+            self._span(row)
+        told = (*where, Match("role", "!=", STEP), Match("contents", "not_null"))
+        select = _columns("trace_id span_id contents")
+        for row in _rows(reader.scan(Scan("spans", select, told, limit=SPAN_LIMIT))):
+            node = self.by_span.get((row["trace_id"], row["span_id"]))
+            if node is not None and not node.texts:
+                node.texts = texts_of(row["contents"])
+
+    def _span(self, row: dict[str, Any]) -> None:
+        key = (row["trace_id"], row["span_id"] or f"#{len(self.by_span)}")
+        known = self.by_span.get(key)
+        if known is not None and known.end_ns >= (row["end_ns"] or 0):
+            return  # sent twice, or an earlier state of the same span
+        start_ns = row["start_ns"] or 0
+        node = Node(
+            id=f"{key[0]}:{key[1]}",
+            origin="span",
+            role=row["role"],
+            name=row["name"],
+            start_ns=start_ns,
+            end_ns=max(start_ns, row["end_ns"] or 0),
+            is_error=bool(row["is_error"]),
+            is_noise=bool(row["is_noise"]),
+            trace_id=key[0],
+            span_id=row["span_id"],
+            prompt_id=row["prompt_id"],
+            agent=row["agent"],
+            subagent=row["subagent"],
+            model=row["response_model"] or row["request_model"],
+            tool_name=row["tool_name"],
+            tool_call_id=row["tool_call_id"],
+            error=row["error_message"] or row["error_type"],
+            finish_reason=row["finish_reason"],
+        )
+        if not row["is_rollup"]:
+            _take_tokens(node, row)
+        self.by_span[key] = node
+        self.span_parents[node.id] = (key[0], row["parent_id"])
+        for name in ("response_id", "request_id"):
+            if row[name] and node.role == MODEL_CALL:
+                self.by_call_key.setdefault(row[name], node)
+
+    def calls(self, reader: Reader, where: tuple[Match | Any_, ...], reported: tuple[Match | Any_, ...]) -> None:
+        """Hang every call on the span that it was merged from, or make a node of it."""
+        rows = reader.scan(Scan("calls", _CALL, where, limit=SPAN_LIMIT))
+        if not len(rows):
+            return
+        places = _columns("report_id trace_id span_id")
+        spans_of: dict[str, Node] = {}
+        for row in _rows(reader.scan(Scan("reports", places, reported, limit=SPAN_LIMIT))):
+            span = self.by_span.get((row["trace_id"], row["span_id"]))
+            if span is not None:
+                spans_of[row["report_id"]] = span
+        for row in _rows(rows):
+            self._call(row, spans_of)
+
+    def _call(self, row: dict[str, Any], spans_of: dict[str, Node]) -> None:
+        node = self.by_span.get((row["trace_id"], row["span_id"])) if row["span_id"] else None
+        reports: list[str] = row["reports"] or []
+        if node is None or node.call_id:
+            candidates = (spans_of.get(r) for r in reports)
+            node = next((n for n in candidates if n is not None and not n.call_id), None)
+        if node is None:
+            start_ns = row["start_ns"] or row["end_ns"] or 0
+            node = Node(id=f"call:{row['call_id']}", origin="call", role=MODEL_CALL, name=row["model"] or "model call")
+            node.start_ns, node.end_ns = start_ns, max(start_ns, row["end_ns"] or 0)
+            node.prompt_id, node.agent, node.subagent = row["prompt_id"], row["agent"], row["subagent"]
+            self.others.append(node)
+        node.role = MODEL_CALL
+        node.call_id = row["call_id"]
+        node.model = row["model"] or node.model
+        node.status, node.usage_status = row["status"], row["usage_status"]
+        node.is_error = node.is_error or row["status"] != "ok"
+        node.error = node.error or row["error_message"] or row["error_type"]
+        node.finish_reason = row["finish_reason"] or node.finish_reason
+        node.cost_nanousd, node.cost_kind = row["cost_nanousd"], row["cost_kind"]
+        node.is_notional = bool(row["is_notional"])
+        _take_tokens(node, row)
+        for key in (row["response_id"], row["request_id"]):
+            if key:
+                self.by_call_key[key] = node
+
+    def events(self, reader: Reader, where: tuple[Match | Any_, ...], session_id: str = "") -> None:
+        """Make nodes of prompts, tool runs and agents that no span tells; hang the others on what they tell of."""
+        told = (*where, Match("role", "!=", STEP))
+        asked = Scan("events", _EVENT, told, order_by=(("time_ns", False),), limit=SPAN_LIMIT)
+        told_prompts = Told([n for n in self.by_span.values() if n.role == PROMPT], PROMPT)
+        told_tools = Told([n for n in self.by_span.values() if n.role == TOOL_RUN], TOOL_RUN)
+        seen: set[str] = set()
+        for row in _rows(reader.scan(asked)):
+            if row["event_id"] in seen or (session_id and row["session_id"] not in ("", session_id)):
+                continue
+            seen.add(row["event_id"])
+            self._event(row, told_prompts if row["role"] == PROMPT else told_tools)
+
+    def _event(self, row: dict[str, Any], told: Told) -> None:
+        texts = texts_of(row["contents"])
+        span = self.by_span.get((row["trace_id"], row["span_id"])) if row["span_id"] else None
+        if row["role"] in (PROMPT, TOOL_RUN):
+            node = told.find(row, span, texts)
+        else:
+            node = self.by_call_key.get(row["response_id"]) or self.by_call_key.get(row["request_id"])
+        if node is None and row["role"] in _PLACED_ROLES:
+            node = _event_node(row)
+            self.others.append(node)
+            if span is not None and row["role"] != PROMPT:
+                self.near[node.id] = span
+            if row["role"] in (PROMPT, TOOL_RUN):
+                told.add(node, row)
+        if node is None:
+            return  # tells of a call that the ledger has merged, or of a turn: no step of its own
+        _merge_event(node, row, texts)
+
+    # -- putting it together -------------------------------------------------------------------------------------
+
+    def tree(self, tree_id: str) -> Tree:
+        """Give every node its parent and hand out the finished tree."""
+        nodes = [*self.by_span.values(), *self.others]
+        parents = {n.id: self._span_parent(n) for n in self.by_span.values()}
+        break_cycles(self.by_span.values(), parents)
+        loose = [n for n in nodes if parents.get(n.id) is None]
+        made = Places(self.root, nodes, loose, parents, self.near)
+        made.place(loose)
+        nodes += made.made
+        for node in nodes:
+            parent = parents.get(node.id) or self.root
+            node.parent = parent.id
+            parent.children.append(node)
+        noise = sum(n.is_noise for n in nodes)
+        finish(self.root)
+        return Tree(id=tree_id, root=self.root, nodes=len(nodes), noise=noise, is_cut=self.is_cut)
+
+    def _span_parent(self, node: Node) -> Node | None:
+        trace_id, parent_id = self.span_parents[node.id]
+        parent = self.by_span.get((trace_id, parent_id)) if parent_id else None
+        return None if parent is node else parent
+
+
+def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
+    names = columns.names
+    return (dict(zip(names, row, strict=True)) for row in zip(*(columns.data[n] for n in names), strict=True))
+
+
+def _take_tokens(node: Node, row: dict[str, Any]) -> None:
+    node.input_tokens = row["input_tokens"]
+    node.cache_read_tokens = row["cache_read_tokens"]
+    node.cache_write_tokens = row["cache_write_tokens"]
+    node.output_tokens = row["output_tokens"]
+    node.reasoning_tokens = row["reasoning_tokens"]
+
+
+def _event_node(row: dict[str, Any]) -> Node:
+    """A node for what only an event tells; an event with a duration was written at the end of it."""
+    time_ns = row["time_ns"] or 0
+    node = Node(id=f"event:{row['event_id']}", origin="event", role=row["role"], name=row["tool_name"] or row["name"])
+    node.start_ns, node.end_ns = time_ns - (row["duration_ns"] or 0), time_ns
+    node.trace_id = row["trace_id"]
+    node.prompt_id, node.agent, node.subagent = row["prompt_id"], row["agent"], row["subagent"]
+    node.tool_name, node.tool_call_id = row["tool_name"], row["tool_call_id"]
+    return node
+
+
+def _merge_event(node: Node, row: dict[str, Any], texts: list[tuple[str, list[str]]]) -> None:
+    """Add to a node what another record of the same step says."""
+    node.event_ids.append(row["event_id"])
+    if node.origin == "event" and row["time_ns"]:
+        node.start_ns = min(node.start_ns, row["time_ns"] - (row["duration_ns"] or 0))
+        node.end_ns = max(node.end_ns, row["time_ns"])
+    if row["is_error"] and node.role != PROMPT:
+        node.is_error = True
+        node.error = node.error or row["error_message"] or row["error_type"]
+    slots = {slot for slot, _ in node.texts}
+    node.texts.extend(t for t in texts if t[0] not in slots)

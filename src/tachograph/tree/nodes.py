@@ -1,0 +1,167 @@
+"""The nodes of a tree, what they hold, and how a finished tree counts and sorts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct, field
+
+from tachograph.model import STEP, TOOL_RUN
+
+
+class Totals(Struct, eq=False):
+    """What lies in a node and below it; money in nano-dollars, None = no priced call."""
+
+    calls: int = 0
+    failed_calls: int = 0
+    unpriced_calls: int = 0
+    unknown_calls: int = 0  # calls whose tokens are not fully known
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+    cost_nanousd: int | None = None
+    notional_nanousd: int | None = None  # covered by a subscription plan
+    tool_runs: int = 0
+    errors: int = 0
+    spans: int = 0
+
+    def add(self, other: Totals) -> None:
+        """Add another's numbers to these."""
+        self.calls += other.calls
+        self.failed_calls += other.failed_calls
+        self.unpriced_calls += other.unpriced_calls
+        self.unknown_calls += other.unknown_calls
+        self.input_tokens += other.input_tokens
+        self.cache_read_tokens += other.cache_read_tokens
+        self.output_tokens += other.output_tokens
+        self.tool_runs += other.tool_runs
+        self.errors += other.errors
+        self.spans += other.spans
+        self.cost_nanousd = _sum(self.cost_nanousd, other.cost_nanousd)
+        self.notional_nanousd = _sum(self.notional_nanousd, other.notional_nanousd)
+
+
+class Node(Struct, eq=False):
+    """One step of what happened; `origin` says what it is made of.
+
+    `span` has trace_id and span_id, `event` (log, hook or transcript) event_ids, `call` call_id, `made` is a prompt or
+    sub-agent that other records name but none tells. A span that a call was hung on has call_id too. Tokens are
+    inclusive; None = unknown. `texts` are (slot, hashes) of kept contents. `inner` counts the noise steps directly
+    below that a view folds; `parent` is the id of the node that it stands under.
+    """
+
+    id: str
+    parent: str = ""
+    origin: str = "made"
+    role: str = STEP
+    name: str = ""
+    start_ns: int = 0
+    end_ns: int = 0
+    is_error: bool = False
+    is_noise: bool = False
+    trace_id: str = ""
+    span_id: str = ""
+    call_id: str = ""
+    event_ids: list[str] = field(default_factory=list)
+    prompt_id: str = ""
+    agent: str = ""
+    subagent: str = ""
+    model: str = ""
+    tool_name: str = ""
+    tool_call_id: str = ""
+    error: str = ""
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_status: str = ""
+    status: str = ""
+    finish_reason: str = ""
+    cost_nanousd: int | None = None
+    cost_kind: str = ""
+    is_notional: bool = False
+    texts: list[tuple[str, list[str]]] = field(default_factory=list)
+    inner: int = 0
+    totals: Totals = field(default_factory=Totals)
+    children: list[Node] = field(default_factory=list)
+
+    @property
+    def duration_ns(self) -> int:
+        """End - start, at least 0."""
+        return max(0, self.end_ns - self.start_ns)
+
+
+class Tree(Struct, eq=False):
+    """The tree of a trace or a session; `root` stands for the whole and is no record itself."""
+
+    id: str
+    root: Node
+    nodes: int = 0
+    noise: int = 0
+    is_cut: bool = False  # more than SPAN_LIMIT spans: the rest is left out
+
+    def walk(self) -> Iterator[tuple[int, Node]]:
+        """Every node but the root with its depth (from 0), parents first, siblings in time."""
+        stack = [(0, child) for child in reversed(self.root.children)]
+        while stack:
+            depth, node = stack.pop()
+            yield depth, node
+            stack.extend((depth + 1, child) for child in reversed(node.children))
+
+
+def significant(node: Node) -> list[Node]:
+    """The children of a node as a folded view shows them: noise left out, what stands below it moved up."""
+    found: list[Node] = []
+    stack = list(reversed(node.children))
+    while stack:
+        child = stack.pop()
+        if child.is_noise:
+            stack.extend(reversed(child.children))
+        else:
+            found.append(child)
+    return found
+
+
+def finish(root: Node) -> None:
+    """Sort siblings, then from the leaves up: totals, folded noise, and ends of what has none of its own."""
+    order = [root]
+    for node in order:
+        node.children.sort(key=lambda n: (n.start_ns, n.end_ns, n.id))
+        order.extend(node.children)
+    for node in reversed(order):
+        _count_own(node)
+        for child in node.children:
+            node.totals.add(child.totals)
+            node.inner += child.inner + 1 if child.is_noise else 0
+            if node.origin != "span":
+                node.end_ns = max(node.end_ns, child.end_ns)
+        if node is root:
+            starts = [c.start_ns for c in root.children if c.start_ns]
+            root.start_ns = min(starts, default=0)
+
+
+def _count_own(node: Node) -> None:
+    own = node.totals
+    own.spans = int(node.origin == "span")
+    own.tool_runs = int(node.role == TOOL_RUN)
+    own.errors = int(node.is_error)
+    if not node.call_id:
+        return
+    own.failed_calls = int(node.status != "ok")
+    own.calls = 1 - own.failed_calls
+    own.unknown_calls = int(node.usage_status != "reported" and node.status == "ok")
+    own.unpriced_calls = int(node.cost_nanousd is None and node.status == "ok")
+    own.input_tokens = node.input_tokens or 0
+    own.cache_read_tokens = node.cache_read_tokens or 0
+    own.output_tokens = node.output_tokens or 0
+    if node.is_notional:
+        own.notional_nanousd = node.cost_nanousd
+    else:
+        own.cost_nanousd = node.cost_nanousd
+
+
+def _sum(a: int | None, b: int | None) -> int | None:
+    if a is None:
+        return b
+    return a if b is None else a + b

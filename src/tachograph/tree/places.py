@@ -1,0 +1,176 @@
+"""Where a step stands whose source does not say: told apart by ids, placed by prompt and by time."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Any, Final
+
+from tachograph.model import AGENT, PROMPT, SESSION
+from tachograph.tree.nodes import Node
+
+EARLY_NS: Final = 1_000_000_000  # a step may be stamped a little before the event of the prompt that set it off
+LATE_NS: Final = 5_000_000_000  # and end a little after the span of its prompt
+
+
+class Told:
+    """The prompts or tool runs already told, by what another record of the same one would share with them."""
+
+    def __init__(self, nodes: list[Node], role: str) -> None:
+        self.role = role
+        self.by_id: dict[str, Node] = {}
+        self.by_text: dict[tuple[str, ...], Node] = {}
+        self.spans = sorted(nodes, key=lambda n: n.start_ns)
+        self.starts = [n.start_ns for n in self.spans]
+        self.taken: set[tuple[str, str]] = set()  # (node, origin): one log event tells a span's prompt once
+        for node in self.spans:
+            self._learn(node)
+
+    def _learn(self, node: Node) -> None:
+        key = node.prompt_id if self.role == PROMPT else node.tool_call_id
+        if key:
+            self.by_id.setdefault(key, node)
+
+    def add(self, node: Node, row: dict[str, Any]) -> None:
+        """Remember a node that was made of an event."""
+        self._learn(node)
+        self.taken.add((node.id, row["origin"]))
+        texts = texts_of(row["contents"])
+        if self.role == PROMPT and texts:
+            self.by_text[tuple(texts[0][1])] = node
+
+    def find(self, row: dict[str, Any], span: Node | None, texts: list[tuple[str, list[str]]]) -> Node | None:
+        """The node that tells the same prompt or tool run as this event; None if none does."""
+        key = row["prompt_id"] if self.role == PROMPT else row["tool_call_id"]
+        node = self.by_id.get(key) if key else None
+        if node is None and span is not None and span.role == self.role:
+            node = span
+        if node is None and self.role == PROMPT and texts:
+            same = self.by_text.get(tuple(texts[0][1]))
+            if same is not None and (same.id, row["origin"]) not in self.taken:
+                node = same
+        node = node or self._by_time(row, key)
+        if node is not None:
+            self.taken.add((node.id, row["origin"]))
+            if key:
+                self.by_id.setdefault(key, node)
+        return node
+
+    def _by_time(self, row: dict[str, Any], key: str) -> Node | None:
+        """A span without an id of its own (or, of prompts, with another) that ran when the event was written."""
+        time_ns = row["time_ns"] or 0
+        at = bisect_right(self.starts, time_ns + EARLY_NS)
+        for node in reversed(self.spans[max(0, at - 8) : at]):  # 8: tools that run at the same time
+            if time_ns > node.end_ns + EARLY_NS or (node.id, row["origin"]) in self.taken:
+                continue
+            own = node.prompt_id if self.role == PROMPT else node.tool_call_id
+            if (not own or not key) and node.tool_name == row["tool_name"] and node.subagent == row["subagent"]:
+                return node
+        return None
+
+
+class Places:
+    """Where the nodes go whose parent nobody names: by prompt id, else by time; sub-agents apart."""
+
+    def __init__(
+        self, root: Node, nodes: list[Node], loose: list[Node], parents: dict[str, Node | None], near: dict[str, Node]
+    ) -> None:
+        self.root = root
+        self.parents = parents
+        self.near = near
+        self.made: list[Node] = []
+        prompts = sorted((n for n in nodes if n.role == PROMPT), key=lambda n: n.start_ns)
+        self.by_id = {n.prompt_id: n for n in reversed(prompts) if n.prompt_id}
+        self.timed = [n for n in prompts if not n.subagent and n.start_ns] if root.role == SESSION else []
+        self.starts = [n.start_ns for n in self.timed]
+        self.agents = {n.subagent: n for n in nodes if n.role == AGENT and n.subagent}
+        self.made_agents: dict[tuple[str, str], Node] = {}
+        self.is_session = root.role == SESSION
+        if self.is_session:
+            self._make_prompts(loose)
+
+    def _make_prompts(self, loose: list[Node]) -> None:
+        """A prompt that calls and tools name but no record tells still groups them."""
+        for node in sorted(loose, key=lambda n: n.start_ns):
+            if node.prompt_id and node.prompt_id not in self.by_id and node.origin != "span":
+                made = Node(id=f"prompt:{node.prompt_id}", role=PROMPT, name="prompt", start_ns=node.start_ns)
+                made.prompt_id, made.agent = node.prompt_id, node.agent
+                self.by_id[node.prompt_id] = made
+                self.made.append(made)
+
+    def place(self, loose: list[Node]) -> None:
+        """Give each loose node its place in `parents`; None = under the root."""
+        for node in loose:
+            self.parents[node.id] = self._place(node)
+
+    def _place(self, node: Node) -> Node | None:
+        if node.role == PROMPT:
+            return None
+        near = self.near.get(node.id)
+        if near is not None:
+            return near
+        if node.origin == "span" and not self.is_session:
+            return None  # an orphan of a trace stays where it is seen to be one
+        if node.role == SESSION:
+            return None
+        prompt = self.by_id.get(node.prompt_id) or self._by_time(node)
+        if node.subagent and node.role != AGENT and node.origin != "span":
+            return self._agent(node, prompt)
+        return self._unless_below(node, prompt)
+
+    def _unless_below(self, node: Node, parent: Node | None) -> Node | None:
+        """The parent, unless it stands below the node itself: a root that holds the prompt stays a root."""
+        above: Node | None = parent
+        while above is not None:
+            if above is node:
+                return None
+            above = self.parents.get(above.id)
+        return parent
+
+    def _by_time(self, node: Node) -> Node | None:
+        if not node.start_ns:
+            return None
+        at = bisect_right(self.starts, node.start_ns + EARLY_NS) - 1
+        if at < 0:
+            return None
+        prompt = self.timed[at]
+        if prompt.origin == "span" and node.start_ns > prompt.end_ns + LATE_NS:
+            return None
+        return prompt
+
+    def _agent(self, node: Node, prompt: Node | None) -> Node:
+        known = self.agents.get(node.subagent)
+        if known is not None:
+            return known
+        key = (prompt.id if prompt else "", node.subagent)
+        made = self.made_agents.get(key)
+        if made is None:
+            made = Node(id=f"agent:{key[0]}:{key[1]}", role=AGENT, name=node.subagent, start_ns=node.start_ns)
+            made.subagent, made.agent = node.subagent, node.agent
+            self.made_agents[key] = made
+            self.made.append(made)
+            self.parents[made.id] = prompt
+        return made
+
+
+def break_cycles(spans: Iterable[Node], parents: dict[str, Node | None]) -> None:
+    """Make every chain of parents end: the earliest span of a circle loses its parent."""
+    done: set[str] = set()
+    for node in spans:
+        path: dict[str, Node] = {}
+        at: Node | None = node
+        while at is not None and at.id not in done and at.id not in path:
+            path[at.id] = at
+            at = parents.get(at.id)
+        if at is not None and at.id in path:
+            chain = list(path.values())
+            circle = chain[list(path).index(at.id) :]
+            parents[min(circle, key=lambda n: (n.start_ns, n.id)).id] = None
+        done.update(path)
+
+
+def texts_of(contents: Any) -> list[tuple[str, list[str]]]:
+    """(slot, hashes) of the contents that have a slot."""
+    if not isinstance(contents, list):
+        return []
+    return [(c["slot"], c["hashes"]) for c in contents if c.get("slot")]
