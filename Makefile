@@ -1,0 +1,54 @@
+# Everything a developer types. `make` alone says what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format bench golden clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.tachograph-installed
+
+# The newest Python that is new enough and really starts (a shim of a version manager may be there and not start).
+FIND_PYTHON = for p in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
+	  if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; exit 0; fi; \
+	done; exit 1
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+	  || grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## build .venv with everything that is needed (quick the second time)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || { python=$$($(FIND_PYTHON)) || { \
+	    echo "make: error: no Python 3.11 or newer found (tried python3.14 to python3.11, python3)" >&2; \
+	    echo "make: try: install python3 and python3-venv, or: make setup PYTHON=/path/to/python3" >&2; exit 2; }; \
+	  echo "make: $(VENV) with $$($$python -V) ($$python)"; \
+	  $$python -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "make: try: apt-get install python3-venv" >&2; exit 2; }; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+run: setup ## start it; an empty store shows a demo until real data comes
+	$(BIN)/tachograph up
+
+test: setup lint ## everything that has to be true before a commit
+	$(BIN)/pytest -n auto
+
+lint: setup ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src tests
+
+format: setup ## let ruff put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## measure speed and size (docs/performance.md says how to read it)
+	$(BIN)/python -m bench
+
+golden: setup ## write expected outputs anew; the diff is the review
+	TACHOGRAPH_GOLDEN=write $(BIN)/pytest -n auto
+
+clean: ## remove what was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
