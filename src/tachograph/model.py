@@ -228,6 +228,7 @@ class Report(Struct, omit_defaults=True):
     end_ns: int = 0
     name: str = ""  # span or event name, for people
     service: str = ""
+    is_demo: bool = False
     meaning: Meaning = field(default_factory=Meaning)
 
 
@@ -256,3 +257,26 @@ class Call(Struct):
     is_demo: bool = False
     reports: list[str] = field(default_factory=list)
     provenance: dict[str, str] = field(default_factory=dict)
+
+
+class Unsettled(Struct):
+    """What the ledger has not yet worked into calls: commits after `since` up to and including `until`.
+
+    `reports`: the reports of those commits (duplicates by report_id left out), and older ones whose trace has just
+    got a session. `sessions`: trace id -> session id, for the traces of `reports` where any record names a session.
+    `demo`: the ids of those reports that belong to the demo.
+    """
+
+    since: int
+    until: int
+    reports: list[Report] = field(default_factory=list)
+    sessions: dict[str, str] = field(default_factory=dict)
+    demo: set[str] = field(default_factory=set)
+
+
+class Settlement(Struct):
+    """What the ledger made of an Unsettled: stored in one transaction, together with the new watermark `until`."""
+
+    until: int
+    keys: dict[str, list[int]] = field(default_factory=dict)  # report id -> its identities, replacing older ones
+    calls: list[Call] = field(default_factory=list)  # replace every stored call that shares a report with them

@@ -6,33 +6,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from msgspec import Struct, field
-
-from tachograph.model import Batch, Call, Report
+from tachograph.model import Batch, Report, Settlement, Unsettled
 from tachograph.scan import Reader
 
-
-class Unsettled(Struct):
-    """What the ledger has not yet worked into calls: commits after `since` up to and including `until`.
-
-    `reports`: the reports of those commits (duplicates by report_id left out), and older ones whose trace has just
-    got a session. `sessions`: trace id -> session id, for the traces of `reports` where any record names a session.
-    `demo`: the ids of those reports that belong to the demo.
-    """
-
-    since: int
-    until: int
-    reports: list[Report] = field(default_factory=list)
-    sessions: dict[str, str] = field(default_factory=dict)
-    demo: set[str] = field(default_factory=set)
-
-
-class Settlement(Struct):
-    """What the ledger made of an Unsettled: stored in one transaction, together with the new watermark `until`."""
-
-    until: int
-    keys: dict[str, list[int]] = field(default_factory=dict)  # report id -> its identities, replacing older ones
-    calls: list[Call] = field(default_factory=list)  # replace every stored call that shares a report with them
+__all__ = ["Settlement", "Store", "Unsettled"]
 
 
 class Store(Reader, Protocol):
@@ -51,7 +28,9 @@ class Store(Reader, Protocol):
         """What was committed since the last settlement, about `limit` reports at most, whole commits."""
         ...
 
-    def reports(self, keys: Collection[int] = (), traces: Collection[str] = (), ids: Collection[str] = ()) -> list[Report]:
+    def reports(
+        self, keys: Collection[int] = (), traces: Collection[str] = (), ids: Collection[str] = ()
+    ) -> list[Report]:
         """Kept reports that have any of the keys, lie in any of the traces, or have any of the ids; each once."""
         ...
 
@@ -91,5 +70,3 @@ class Store(Reader, Protocol):
     def close(self) -> None:
         """Flush and let go of the folder."""
         ...
-
-

@@ -1,0 +1,103 @@
+"""Codex CLI: log events tell each call, spans are mostly the program's own internals."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tachograph.dialects.table import Dialect, Ms, Record, number, truth
+from tachograph.model import MODEL_CALL, PROMPT, STEP, TOOL_RUN, Event, Meaning
+
+NAME = "codex"
+# The one span that stands for a model call among several of its name is the one with usage.
+_CALL_SPAN: Final = "handle_responses"
+
+
+def finish(record: Record, meaning: Meaning) -> None:
+    """Which of the many records are calls and tool runs; all other spans are internals."""
+    attributes = record.attributes
+    meaning.provider = meaning.provider or "openai"
+    if isinstance(record, Event):
+        _finish_event(record, meaning)
+        return
+    if record.name == _CALL_SPAN:
+        meaning.role, meaning.is_call = (MODEL_CALL, True) if meaning.usage else (STEP, False)
+    elif record.name == "session_task.turn":
+        meaning.role, meaning.is_rollup, meaning.is_call = PROMPT, True, meaning.usage is not None
+    elif attributes.get("codex.tool.phase") or record.name == "mcp.tools.call":
+        meaning.role = TOOL_RUN
+    else:
+        meaning.usage, meaning.is_call = None, False
+    meaning.is_noise = meaning.role == STEP
+    meaning.operation = "chat" if meaning.role == MODEL_CALL else ""
+
+
+def _finish_event(event: Event, meaning: Meaning) -> None:
+    status = meaning.http_status or 0
+    meaning.is_call = False
+    if event.name == "codex.sse_event":
+        has_tokens = meaning.usage is not None
+        meaning.role = MODEL_CALL if has_tokens else STEP
+        meaning.is_call = has_tokens
+        meaning.is_noise = not has_tokens
+        meaning.operation = "chat" if has_tokens else ""
+    elif event.name == "codex.api_request":
+        # A request that succeeded is told again, with its tokens, when its stream completes.
+        failed = status >= 400 or (status == 0 and bool(event.attributes.get("error.message")))
+        meaning.is_error = failed
+        meaning.is_call = failed and str(event.attributes.get("endpoint", "/responses")).endswith("/responses")
+        meaning.role = MODEL_CALL if meaning.is_call else STEP
+        meaning.is_noise = not meaning.is_call
+        meaning.error_type = str(status) if failed and status else meaning.error_type
+        # The attempt starts from 0 here and counts inside one request only.
+        meaning.attempt = int(number(event.attributes.get("attempt")) or 0) + 1
+    elif event.name in ("codex.tool_result", "codex.user_prompt"):
+        meaning.is_error = truth(event.attributes.get("success")) is False
+    elif event.name not in ("codex.conversation_starts", "codex.tool_decision", "codex.turn_cost"):
+        meaning.is_noise = True
+
+
+CODEX = Dialect(
+    name=NAME,
+    agent=NAME,
+    scopes=("codex", "codex_*"),
+    services=("codex_cli_rs", "codex_exec", "codex-cli", "codex"),
+    names=("codex.",),
+    fields={
+        "session_id": ("conversation.id", "thread_id", "session.id"),
+        "prompt_id": ("turn.id", "turn_id"),
+        "user": ("user.email", "user.account_id"),
+        "request_model": ("model", "slug"),
+        "input": ("input_token_count", "gen_ai.usage.input_tokens", "codex.turn.token_usage.input_tokens"),
+        "output": ("output_token_count", "gen_ai.usage.output_tokens", "codex.turn.token_usage.output_tokens"),
+        "cache_read": (
+            "cached_token_count",
+            "gen_ai.usage.cache_read.input_tokens",
+            "codex.turn.token_usage.cached_input_tokens",
+        ),
+        "cache_write": (
+            "cache_write_token_count",
+            "gen_ai.usage.cache_write.input_tokens",
+            "codex.turn.token_usage.cache_write_input_tokens",
+        ),
+        "reasoning": (
+            "reasoning_token_count",
+            "codex.usage.reasoning_output_tokens",
+            "codex.turn.token_usage.reasoning_output_tokens",
+        ),
+        "duration_ns": (Ms("duration_ms"),),
+        "ttft_ns": (Ms("ttft_ms"),),
+        "tool_name": ("tool_name", "tool.name"),
+        "tool_call_id": ("call_id", "tool.call_id"),
+        "http_status": ("http.response.status_code",),
+    },
+    named_roles={
+        "codex.sse_event": MODEL_CALL,
+        "codex.api_request": MODEL_CALL,
+        "codex.tool_result": TOOL_RUN,
+        "codex.user_prompt": PROMPT,
+        "handle_responses": STEP,
+    },
+    contents={"prompt": ("prompt",), "arguments": ("arguments",), "result": ("output",)},
+    masks=("[REDACTED]",),
+    finish=finish,
+)

@@ -1,0 +1,37 @@
+"""GitHub Copilot: CLI, SDK and VS Code; close to the GenAI conventions, agent spans repeat their calls' usage."""
+
+from __future__ import annotations
+
+from tachograph.dialects.table import Dialect, Ms, Record, Seconds, number
+from tachograph.model import AGENT, PROMPT, STEP, TOOL_RUN, Meaning, Span
+
+NAME = "copilot"
+
+
+def finish(record: Record, meaning: Meaning) -> None:
+    """The outermost agent span is the user's prompt; credits are list-price money of a plan."""
+    if isinstance(record, Span) and meaning.role == AGENT and not record.parent_id:
+        meaning.role = PROMPT
+    credits = number(record.attributes.get("github.copilot.nano_aiu"))
+    if credits:
+        # One AI credit is 1e9 nano-AIU and lists at 0.01 USD.
+        meaning.cost_nanousd = round(credits / 100)
+        meaning.cost_kind = "source_estimate"
+        meaning.is_notional = True
+
+
+COPILOT = Dialect(
+    name=NAME,
+    agent=NAME,
+    scopes=("github.copilot*", "copilot-chat*"),
+    services=("github-copilot", "copilot-chat"),
+    names=("github.copilot.",),
+    fields={
+        "session_id": ("gen_ai.conversation.id", "copilot_chat.chat_session_id", "session.id", "session_id"),
+        "prompt_id": ("github.copilot.interaction_id",),
+        "ttft_ns": (Seconds("gen_ai.response.time_to_first_chunk"), Ms("copilot_chat.time_to_first_token")),
+        "user": ("enduser.pseudo.id", "user.name"),
+    },
+    named_roles={"external_tool *": TOOL_RUN, "permission": STEP, "session.*": STEP},
+    finish=finish,
+)

@@ -1,0 +1,76 @@
+"""Gemini CLI: each call twice in the logs, once as a span; output tokens exclude thoughts."""
+
+from __future__ import annotations
+
+from tachograph.dialects.genai import DETAILS
+from tachograph.dialects.table import Dialect, Ms, Record, truth
+from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN, Event, Meaning
+
+NAME = "gemini-cli"
+
+
+def finish(record: Record, meaning: Meaning) -> None:
+    """The details event comes once for the request (no call) and once for the response."""
+    meaning.provider = meaning.provider or "gcp.gemini"
+    if record.name == DETAILS:
+        meaning.is_call = meaning.usage is not None or bool(meaning.response_id)
+        meaning.role = MODEL_CALL if meaning.is_call else STEP
+    if record.name == "gemini_cli.api_error":
+        meaning.is_call = meaning.is_error = True
+    if truth(record.attributes.get("success")) is False:
+        meaning.is_error = True
+    if isinstance(record, Event) and meaning.role == STEP and record.name not in ("gemini_cli.config",):
+        meaning.is_noise = True
+    if meaning.role == MODEL_CALL:
+        meaning.operation = "chat"
+
+
+GEMINI_CLI = Dialect(
+    name=NAME,
+    agent=NAME,
+    scopes=("gemini-cli",),
+    services=("gemini-cli",),
+    names=("gemini_cli.",),
+    fields={
+        "user": ("user.email", "installation.id"),
+        "prompt_id": ("prompt_id",),
+        "request_model": ("gen_ai.request.model", "model"),
+        "input": ("input_token_count", "gen_ai.usage.input_tokens"),
+        "output": ("output_token_count", "gen_ai.usage.output_tokens"),
+        "cache_read": ("cached_content_token_count", "gen_ai.usage.cache_read.input_tokens"),
+        "reasoning": ("thoughts_token_count",),
+        "duration_ns": (Ms("duration_ms"),),
+        "finish_reason": ("gen_ai.response.finish_reasons", "finish_reasons"),
+        "tool_name": ("function_name", "gen_ai.tool.name"),
+        "tool_call_id": ("gen_ai.tool.call_id", "gen_ai.tool.call.id"),
+        "http_status": ("http.status_code", "status_code"),
+        "error_type": ("error.type", "error_type"),
+        "error_message": ("error.message", "error"),
+        "subagent": (),
+    },
+    roles={
+        "gen_ai.operation.name": {
+            "llm_call": MODEL_CALL,
+            "tool_call": TOOL_RUN,
+            "schedule_tool_calls": STEP,
+            "user_prompt": PROMPT,
+            "system_prompt": STEP,
+            "agent_call": AGENT,
+        }
+    },
+    named_roles={
+        "gemini_cli.api_response": MODEL_CALL,
+        "gemini_cli.api_error": MODEL_CALL,
+        "gemini_cli.tool_call": TOOL_RUN,
+        "gemini_cli.user_prompt": PROMPT,
+        DETAILS: MODEL_CALL,
+    },
+    contents={
+        "prompt": ("prompt",),
+        "input": ("request_text",),
+        "output": ("response_text",),
+        "arguments": ("function_args",),
+    },
+    is_output_inclusive=False,
+    finish=finish,
+)

@@ -1,0 +1,161 @@
+"""The OpenTelemetry GenAI conventions in their three generations, which stand behind every other dialect."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tachograph.dialects.table import Dialect, Names, Seconds
+from tachograph.model import AGENT, MODEL_CALL, STEP, TOOL_RUN
+
+# Where people and products say who and where: read from the record, its scope and its resource
+# (so that OTEL_RESOURCE_ATTRIBUTES count as well).
+IDENTITY: Final[dict[str, Names]] = {
+    "session_id": (
+        "session.id",
+        "gen_ai.conversation.id",
+        "conversation.id",
+        "langfuse.session.id",
+        "thread.session_id",
+    ),
+    "user": ("enduser.id", "user.email", "user.name", "user.id", "enduser.pseudo.id", "langfuse.user.id", "user"),
+    "team": ("team.id", "team.name", "team"),
+    "project": ("project.name", "project.id", "project", "openinference.project.name", "service.namespace"),
+    "channel": ("channel", "channel.name", "messaging.channel"),
+    "repository": ("vcs.repository.name", "vcs.repository.url.full", "repository", "git.repository"),
+    "branch": ("vcs.ref.head.name", "git.branch", "branch"),
+    "host": ("host.name",),
+    "tenant": ("tenant.id", "organization.id", "tenant"),
+    "environment": ("deployment.environment.name", "deployment.environment", "langfuse.environment", "env"),
+}
+
+STANDARD: Final[dict[str, Names]] = {
+    "prompt_id": ("prompt.id",),
+    "subagent": ("gen_ai.agent.name", "gen_ai.agent.id"),
+    "operation": ("gen_ai.operation.name",),
+    "provider": ("gen_ai.provider.name", "gen_ai.system"),
+    "request_model": ("gen_ai.request.model",),
+    "response_model": ("gen_ai.response.model",),
+    "response_id": ("gen_ai.response.id",),
+    "request_id": ("anthropic.request.id",),
+    "input": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+    "output": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
+    "cache_read": (
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.cache_read_tokens",
+        "gen_ai.usage.details.cache_read_tokens",
+    ),
+    "cache_write": (
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_tokens",
+        "gen_ai.usage.details.cache_write_tokens",
+    ),
+    "cache_write_1h": ("anthropic.usage.cache_creation.ephemeral_1h_input_tokens",),
+    "reasoning": (
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.details.reasoning_tokens",
+    ),
+    "service_tier": (
+        "openai.response.service_tier",
+        "gen_ai.openai.response.service_tier",
+        "anthropic.response.service_tier",
+        "openai.request.service_tier",
+        "gen_ai.openai.request.service_tier",
+    ),
+    "finish_reason": ("gen_ai.response.finish_reasons", "anthropic.message.stop_reason"),
+    "is_streaming": ("gen_ai.request.stream", "gen_ai.is_streaming"),
+    "ttft_ns": (
+        Seconds("gen_ai.response.time_to_first_chunk"),
+        Seconds("gen_ai.client.operation.time_to_first_chunk"),
+    ),
+    "http_status": ("http.response.status_code",),
+    "tool_name": ("gen_ai.tool.name",),
+    "tool_call_id": ("gen_ai.tool.call.id",),
+    "error_type": ("error.type",),
+    "error_message": ("exception.message", "error.message"),
+}
+
+CONTENTS: Final[dict[str, tuple[str, ...]]] = {
+    "input": ("gen_ai.input.messages", "gen_ai.prompt", "gen_ai.prompt.*"),
+    "output": ("gen_ai.output.messages", "gen_ai.completion", "gen_ai.completion.*"),
+    "system": ("gen_ai.system_instructions",),
+    "tools": ("gen_ai.tool.definitions",),
+    "arguments": ("gen_ai.tool.call.arguments",),
+    "result": ("gen_ai.tool.call.result",),
+}
+
+ROLES: Final[dict[str, dict[str, str]]] = {
+    "gen_ai.operation.name": {
+        "chat": MODEL_CALL,
+        "text_completion": MODEL_CALL,
+        "generate_content": MODEL_CALL,
+        "embeddings": MODEL_CALL,
+        "invoke_agent": AGENT,
+        "create_agent": STEP,
+        "invoke_workflow": AGENT,
+        "execute_tool": TOOL_RUN,
+    },
+}
+
+# Provider words of other dialects and older generations -> gen_ai.provider.name.
+PROVIDERS: Final[dict[str, str]] = {
+    "vertex_ai": "gcp.vertex_ai",
+    "vertexai": "gcp.vertex_ai",
+    "gemini": "gcp.gemini",
+    "google": "gcp.gemini",
+    "google_genai": "gcp.gemini",
+    "google-genai": "gcp.gemini",
+    "az.ai.inference": "azure.ai.inference",
+    "az.ai.openai": "azure.ai.openai",
+    "azure": "azure.ai.openai",
+    "xai": "x_ai",
+    "x-ai": "x_ai",
+    "bedrock": "aws.bedrock",
+    "aws": "aws.bedrock",
+    "amazon-bedrock": "aws.bedrock",
+    "amazon_bedrock": "aws.bedrock",
+    "mistralai": "mistral_ai",
+    "mistral": "mistral_ai",
+    "moonshotai": "moonshot_ai",
+    "openai-codex": "openai",
+    "firstparty": "anthropic",
+}
+
+# Stop words of the providers -> stop | length | content_filter | tool_call | error.
+FINISH_REASONS: Final[dict[str, str]] = {
+    word: reason
+    for reason, words in {
+        "stop": "stop end_turn stop_sequence pause_turn completed",
+        "length": "length max_tokens model_context_window_exceeded incomplete",
+        "tool_call": "tool_call tool_calls tool-calls tool_use tooluse function_call",
+        "content_filter": "content_filter content-filter safety blocklist prohibited_content spii refusal "
+        "content_filtered guardrail_intervened",
+        "error": "error failed cancelled aborted recitation malformed_function_call other",
+        "": "finish_reason_unspecified in_progress queued unknown null pending",
+    }.items()
+    for word in words.split()
+}
+
+DETAILS: Final = "gen_ai.client.inference.operation.details"
+
+GENAI = Dialect(
+    name="genai",
+    signatures=("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system"),
+    named_roles={DETAILS: MODEL_CALL},
+)
+
+
+def provider(word: str) -> str:
+    """The convention's name of a provider, from whatever a dialect calls it; "" stays ""."""
+    low = word.lower()
+    known = PROVIDERS.get(low)
+    if known is not None:
+        return known
+    head = low.partition(".")[0]
+    # Vercel says `anthropic.messages`, `openai.responses`: the provider is the first part.
+    if head in ("openai", "anthropic", "fake", "groq", "deepseek", "xai", "google", "mistral", "cohere"):
+        return PROVIDERS.get(head, head)
+    return low

@@ -1,0 +1,77 @@
+"""Pi's telemetry extensions: pi-otel-telemetry and @damngamerz/pi-otel; input tokens exclude the cache."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tachograph.dialects.table import Dialect, Dollars, Ms, Record, truth
+from tachograph.model import MODEL_CALL, PROMPT, SESSION, STEP, TOOL_RUN, TURN, Meaning
+
+NAME = "pi"
+# <timestamp>_<session id>.jsonl: the extension gives the session file's path for its id.
+_SESSION_FILE: Final = re.compile(r"_([0-9a-f]{8}-[0-9a-f-]{27})\.jsonl$")
+
+
+def finish_otel(record: Record, meaning: Meaning) -> None:
+    """A turn is one model call and its tool runs; the session's totals repeat the turns'."""
+    found = _SESSION_FILE.search(meaning.session_id)
+    if found:
+        meaning.session_id = found.group(1)
+    model = str(record.attributes.get("llm.model") or "")
+    if "/" in model:
+        meaning.provider, _, meaning.request_model = model.partition("/")
+    if record.name == "agent.turn":
+        meaning.is_rollup, meaning.is_call = False, meaning.usage is not None
+    if truth(record.attributes.get("tool.is_error")):
+        meaning.is_error = True
+
+
+PI_OTEL_TELEMETRY = Dialect(
+    name="pi-otel-telemetry",
+    agent=NAME,
+    scopes=("pi-otel-extension", "pi-coding-agent"),
+    services=("pi-coding-agent",),
+    fields={
+        "environment": ("deployment.environment.name", "deployment.environment", "environment"),
+        "request_model": (),
+        "input": ("llm.usage.input_tokens",),
+        "output": ("llm.usage.output_tokens",),
+        "cache_read": ("llm.usage.cache_read_tokens",),
+        "cache_write": ("llm.usage.cache_write_tokens",),
+        "tool_name": ("tool.name",),
+        "tool_call_id": ("tool.call_id",),
+        "duration_ns": (Ms("tool.duration_ms"),),
+    },
+    named_roles={"session": SESSION, "agent.prompt": PROMPT, "agent.turn": TURN, "tool.*": TOOL_RUN},
+    contents={"arguments": ("tool.args_summary",)},
+    is_input_inclusive=False,
+    finish=finish_otel,
+)
+
+
+def finish_damngamerz(record: Record, meaning: Meaning) -> None:
+    """Its agent span is the prompt; the cache parts stand beside the input tokens."""
+    if record.name.startswith("invoke_agent"):
+        meaning.role = PROMPT
+    elif record.name.startswith("execute_tool"):
+        meaning.role = TOOL_RUN
+    elif meaning.role == STEP and record.name == "pi turn":
+        meaning.role = TURN
+    if meaning.role == MODEL_CALL and meaning.http_status is not None and meaning.http_status >= 400:
+        meaning.is_error = True
+
+
+DAMNGAMERZ_PI_OTEL = Dialect(
+    name="damngamerz-pi-otel",
+    agent=NAME,
+    scopes=("@damngamerz/pi-otel",),
+    fields={
+        "subagent": (),
+        "cache_read": ("pi.usage.cache_read_tokens",),
+        "cache_write": ("pi.usage.cache_write_tokens",),
+        "cost_nanousd": (Dollars("pi.cost.usd"),),
+    },
+    is_input_inclusive=False,
+    finish=finish_damngamerz,
+)
