@@ -1,0 +1,48 @@
+"""Hands Python lists to DuckDB as relations, by Arrow and without pyarrow, and takes single values back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import duckdb
+from arro3.core import Array, DataType, Table
+
+# The abstract types of the schema, and the relations' own.
+TYPES: Final = {
+    "text": DataType.string(),
+    "json": DataType.string(),
+    "int": DataType.int64(),
+    "float": DataType.float64(),
+    "bool": DataType.bool(),
+}
+
+
+def table(columns: Mapping[str, tuple[str, Sequence[Any]]]) -> Table:
+    """An Arrow table of name -> (abstract type, values); None becomes NULL."""
+    arrays = [Array(values, type=TYPES[kind]) for kind, values in columns.values()]
+    return Table.from_arrays(arrays, names=list(columns))
+
+
+@contextmanager
+def given(
+    con: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, tuple[str, Sequence[Any]]]
+) -> Iterator[None]:
+    """Make the columns a relation that SQL on this connection knows as `name`, until the block ends."""
+    con.register(name, table(columns))
+    try:
+        yield
+    finally:
+        con.unregister(name)
+
+
+def texts(values: Iterable[str]) -> tuple[str, list[str]]:
+    """A column of distinct texts."""
+    return "text", list(dict.fromkeys(values))
+
+
+def value(con: duckdb.DuckDBPyConnection, query: str, parameters: object = None) -> Any:
+    """The first value of the only row, None for no row; the result is read to its end, which DuckDB insists on."""
+    rows = con.execute(query, parameters).fetchall()
+    return rows[0][0] if rows else None

@@ -1,0 +1,374 @@
+"""Keeps the row of each session up to date by what a settlement changes, without reading the session again.
+
+What cannot be taken from the calls is counted in a State beside the row. Tool runs and prompts are told of by several
+origins: where they have an id each distinct one counts once (`session_facts` knows those seen), else the origin that
+tells of most of them is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from typing import Any, Final
+
+import duckdb
+import msgspec
+from msgspec import Struct, field
+
+from tachograph.store import titles
+from tachograph.store.relations import given, texts, value
+from tachograph.store.schema import TABLES
+
+Con = duckdb.DuckDBPyConnection
+
+IDENTITY: Final = ("agent", "user", "team", "project", "channel", "repository", "branch", "host", "environment")
+_IDENTITY_SQL: Final = ", ".join(f'"{name}"' for name in IDENTITY)
+# A session has one user and one host, seldom a few; a source that puts an id there must not let the state grow.
+VALUES_MAX: Final = 16
+
+_SPAN: Final = """rowid AS r, seq, 'span' AS origin, trace_id, span_id AS id, session_id AS own_session_id,
+    nullif(start_ns, 0) AS at_ns, nullif(end_ns, 0) AS end_ns"""
+_EVENT: Final = """rowid AS r, seq, origin, trace_id, event_id AS id, session_id AS own_session_id,
+    coalesce(nullif(time_ns, 0), nullif(observed_ns, 0)) AS at_ns, NULL::BIGINT AS end_ns"""
+_BOTH: Final = f"""role, prompt_id, tool_call_id, coalesce(is_error, false) AS is_error,
+    coalesce(is_call, false) AS is_call, CASE
+        WHEN role = 'prompt' AND contains(contents, '"slot":"prompt"') THEN 'prompt'
+        WHEN is_call AND contains(contents, '"slot":"input"') THEN 'input'
+        ELSE '' END AS title_slot, {_IDENTITY_SQL}"""
+
+
+class State(Struct, omit_defaults=True):
+    """The counts that a row of `sessions` is made of; `origins` and `distinct` by kind (prompt, tool, tool_error)."""
+
+    first_seq: int = 0
+    last_seq: int = 0
+    start_ns: int | None = None
+    end_ns: int | None = None
+    spans: int = 0
+    events: int = 0
+    traces: int = 0
+    values: dict[str, dict[str, int]] = field(default_factory=dict)
+    origins: dict[str, dict[str, int]] = field(default_factory=dict)
+    distinct: dict[str, int] = field(default_factory=dict)
+    title: str = ""
+    title_ns: int = 0
+    title_slot: str = ""
+    is_demo: bool = False
+
+    def count(self, kind: str) -> int:
+        """How many there were, told of by however many origins."""
+        return max(self.distinct.get(kind, 0), *self.origins.get(kind, {}).values(), 0)
+
+    def most_frequent(self, name: str) -> str:
+        """The value of an identity column; ties by the value, so that any order of arrival gives the same."""
+        values = self.values.get(name)
+        return min(values, key=lambda value: (-values[value], value)) if values else ""
+
+
+@dataclass(slots=True)
+class Changed:
+    """Sessions that a settlement changes besides those that its records are of."""
+
+    touched: set[str] = dataclass_field(default_factory=set)  # their calls changed
+    traces: set[str] = dataclass_field(default_factory=set)  # calls changed that name no session but lie in these
+    recounted: set[str] = dataclass_field(default_factory=set)  # they lost or won a trace of another session
+    dissolved: set[str] = dataclass_field(default_factory=set)  # trace:<id>, now that the trace has a session
+
+
+def records(table: str) -> str:
+    """SELECT of the spans or events of a table (as `r`) in the shape of `new_records`; a view has no row ids."""
+    columns = _SPAN if table.startswith("spans") else _EVENT
+    if not table.endswith("_hot"):
+        columns = columns.replace("rowid", "NULL::BIGINT", 1)
+    return f"SELECT {columns}, {_BOTH} FROM {table} AS r"
+
+
+def source(con: Con, name: str, first_seq: int) -> str:
+    """The table to read where nothing before `first_seq` is wanted: sealed days are left alone if they are older."""
+    sealed_seq = value(con, "SELECT max(last_seq) FROM sealed WHERE name = ?", [name])
+    return f"{name}_hot" if sealed_seq is None or sealed_seq < first_seq else name
+
+
+def refresh(con: Con, since: int, until: int, changed: Changed) -> None:
+    """Bring up to date the sessions of the new records (temporary tables of settling.collect) and of `changed`."""
+    before = _states(con, changed.recounted)
+    _gather(con, since, changed, before)
+    _remove(con, changed.dissolved | changed.recounted)
+    touched = {row[0] for row in con.execute("SELECT DISTINCT session_id FROM fresh").fetchall()}
+    touched |= changed.touched | changed.recounted | _sessions_of(con, changed.traces)
+    touched -= changed.dissolved
+    if not touched:
+        return
+    states = _states(con, touched)
+    _fold_records(con, states)
+    for session, state in states.items():
+        # Not before the first record alone: a call may be of a session that no record names.
+        kept = before.get(session, state).first_seq or until
+        state.first_seq = min(state.first_seq or kept, kept)
+    _fold_traces(con, states, changed)
+    _fold_facts(con, states)
+    titles.fold(con, states)
+    _write(con, states)
+
+
+def recount(con: Con, wanted: Iterable[str]) -> None:
+    """Count the sessions anew from all that is kept of them; a session that nothing is kept of goes."""
+    changed = Changed(recounted=set(wanted))
+    for table in ("new_records", "resent_records"):
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {records('spans_hot')} WHERE false")
+    con.execute("CREATE OR REPLACE TEMP TABLE bound AS SELECT * FROM trace_sessions WHERE false")
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE new_bindings AS SELECT *, NULL::VARCHAR AS before FROM trace_sessions WHERE false"
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE late_traces AS"
+        " SELECT trace_id, session_id, 0 AS first_seq, 0 AS last_seq FROM trace_sessions WHERE false"
+    )
+    refresh(con, 0, 0, changed)
+
+
+# `n` is 1 for a record that is to be counted and -1 for one that was and is dropped now.
+_FRESH: Final = """
+CREATE OR REPLACE TEMP TABLE fresh AS
+SELECT 1 AS n, coalesce(nullif(own_session_id, ''), b.session_id, o.session_id) AS session_id, r.*
+FROM new_records AS r LEFT JOIN new_bindings AS b USING (trace_id) LEFT JOIN bound AS o USING (trace_id)
+UNION ALL
+SELECT -1, coalesce(nullif(own_session_id, ''), o.session_id), r.*
+FROM resent_records AS r LEFT JOIN bound AS o USING (trace_id)
+"""
+
+
+def _gather(con: Con, since: int, changed: Changed, before: dict[str, State]) -> None:
+    """Make `fresh`: every record that changes the count of a session, with that session."""
+    con.execute(_FRESH)
+    with given(con, "given_sessions", {"session_id": texts(changed.dissolved | changed.recounted)}):
+        con.execute(
+            "DELETE FROM fresh WHERE session_id IS NULL OR session_id IN (SELECT session_id FROM given_sessions)"
+        )
+    first, last = con.execute("SELECT min(first_seq), max(last_seq) FROM late_traces").fetchall()[0]
+    if first is not None:
+        with given(con, "given_sessions", {"session_id": texts(changed.recounted)}):
+            for name in ("spans", "events"):
+                con.execute(
+                    f"INSERT INTO fresh SELECT 1, l.session_id, r.* FROM ({records(source(con, name, first))}"
+                    " WHERE session_id = '' AND seq BETWEEN $first AND $last) AS r"
+                    " JOIN late_traces AS l USING (trace_id)"
+                    " WHERE l.session_id NOT IN (SELECT session_id FROM given_sessions)",
+                    {"first": first, "last": min(since, last)},
+                )
+    if changed.recounted:
+        _gather_all(con, before)
+
+
+def _gather_all(con: Con, before: dict[str, State]) -> None:
+    """Add every settled or just settling record of the sessions to `fresh`."""
+    first = min(state.first_seq for state in before.values())
+    settled = value(con, "SELECT max(value::BIGINT) FROM meta WHERE key = 'settled_seq'") or 0
+    last = max(settled, value(con, "SELECT max(seq) FROM new_records") or 0)
+    with given(con, "given_sessions", {"session_id": texts(before)}):
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE given_traces AS"
+            " SELECT trace_id, session_id FROM trace_sessions SEMI JOIN given_sessions USING (session_id)"
+        )
+        for name in ("spans", "events"):
+            rows = f"({records(source(con, name, first))} WHERE seq BETWEEN $first AND $last) AS r"
+            con.execute(
+                f"INSERT INTO fresh SELECT 1, own_session_id, r.* FROM {rows}"
+                " SEMI JOIN given_sessions ON given_sessions.session_id = r.own_session_id"
+                f" UNION ALL SELECT 1, t.session_id, r.* FROM {rows} JOIN given_traces AS t USING (trace_id)"
+                " WHERE own_session_id = ''",
+                {"first": first, "last": last},
+            )
+
+
+def _remove(con: Con, gone: set[str]) -> None:
+    """Remove all that is kept of the counts of these sessions."""
+    if not gone:
+        return
+    with given(con, "given_sessions", {"session_id": texts(gone)}):
+        for table in ("sessions", "session_states", "session_facts"):
+            con.execute(f"DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM given_sessions)")
+
+
+def _sessions_of(con: Con, traces: set[str]) -> set[str]:
+    if not traces:
+        return set()
+    with given(con, "given_traces", {"trace_id": texts(traces)}):
+        rows = con.execute("SELECT session_id FROM trace_sessions SEMI JOIN given_traces USING (trace_id)").fetchall()
+    return {row[0] for row in rows}
+
+
+def _states(con: Con, wanted: set[str]) -> dict[str, State]:
+    """The states of the sessions, new ones where none is kept."""
+    with given(con, "given_sessions", {"session_id": texts(wanted)}):
+        rows = con.execute("SELECT session_id, state FROM session_states SEMI JOIN given_sessions USING (session_id)")
+        decode = msgspec.json.Decoder(State).decode
+        states = {session: decode(state) for session, state in rows.fetchall()}
+    return {session: states.get(session) or State() for session in wanted}
+
+
+def _fold_records(con: Con, states: dict[str, State]) -> None:
+    """Add what can be added: numbers, times, identity, and runs and prompts without an id."""
+    rows = con.execute(
+        f"""
+        SELECT session_id, origin, sum(n)::BIGINT, min(seq), max(seq), min(at_ns), max(coalesce(end_ns, at_ns)),
+            coalesce(sum(n) FILTER (role = 'prompt' AND prompt_id = ''), 0)::BIGINT,
+            coalesce(sum(n) FILTER (role = 'tool_run' AND tool_call_id = ''), 0)::BIGINT,
+            coalesce(sum(n) FILTER (role = 'tool_run' AND tool_call_id = '' AND is_error), 0)::BIGINT,
+            bool_or(seq IN (SELECT seq FROM commits WHERE is_demo)), {_IDENTITY_SQL}
+        FROM fresh GROUP BY session_id, origin, {_IDENTITY_SQL}
+        """
+    ).fetchall()
+    for session, origin, n, first, last, start, end, prompts, tools, tool_errors, is_demo, *identity in rows:
+        state = states[session]
+        state.first_seq = min(state.first_seq or first, first)
+        state.last_seq = max(state.last_seq, last)
+        state.start_ns, state.end_ns = _earlier(state.start_ns, start), _later(state.end_ns, end)
+        state.is_demo = state.is_demo or bool(is_demo)
+        if origin == "span":
+            state.spans += n
+        else:
+            state.events += n
+        for kind, number in (("prompt", prompts), ("tool", tools), ("tool_error", tool_errors)):
+            _add(state.origins.setdefault(kind, {}), origin, number)
+        for name, text in zip(IDENTITY, identity, strict=True):
+            if text:
+                known = state.values.setdefault(name, {})
+                if text in known or len(known) < VALUES_MAX:
+                    _add(known, text, n)
+
+
+def _add(counts: dict[str, int], name: str, number: int) -> None:
+    counts[name] = counts.get(name, 0) + number
+    if counts[name] <= 0:
+        del counts[name]
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    return min((ns for ns in (one, other) if ns is not None), default=None)
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    return max((ns for ns in (one, other) if ns is not None), default=None)
+
+
+def _fold_traces(con: Con, states: dict[str, State], changed: Changed) -> None:
+    """Count the traces that were bound to the sessions now."""
+    rows = con.execute(
+        "SELECT session_id, count(*) FROM new_bindings WHERE session_id IS DISTINCT FROM before GROUP BY session_id"
+    ).fetchall()
+    for session, traces in rows:
+        if session in states and session not in changed.recounted:
+            states[session].traces += traces
+    if changed.recounted:
+        with given(con, "given_sessions", {"session_id": texts(changed.recounted)}):
+            rows = con.execute(
+                "SELECT session_id, count(*) FROM trace_sessions SEMI JOIN given_sessions USING (session_id) GROUP BY 1"
+            ).fetchall()
+        for session, traces in rows:
+            states[session].traces = traces
+
+
+_FACTS: Final = """
+CREATE OR REPLACE TEMP TABLE new_facts AS
+SELECT DISTINCT session_id, origin, kind,
+    (md5_number_lower(session_id || chr(0) || kind || chr(0) || id) & 9223372036854775807)::BIGINT AS fact
+FROM (
+    SELECT session_id, origin, 'prompt' AS kind, prompt_id AS id FROM fresh WHERE n = 1 AND role = 'prompt'
+    UNION ALL
+    SELECT session_id, origin, 'tool', tool_call_id FROM fresh WHERE n = 1 AND role = 'tool_run'
+    UNION ALL
+    SELECT session_id, origin, 'tool_error', tool_call_id FROM fresh WHERE n = 1 AND role = 'tool_run' AND is_error
+) WHERE id <> ''
+"""
+
+
+def _fold_facts(con: Con, states: dict[str, State]) -> None:
+    """Count the prompts and tool runs that have an id and were not known yet: of any origin, and of this one."""
+    con.execute(_FACTS)
+    first = min((state.first_seq for state in states.values() if state.first_seq), default=0)
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE known_facts AS"
+        " SELECT fact, origin FROM session_facts SEMI JOIN new_facts USING (fact) WHERE seq >= ?",
+        [first],
+    )
+    rows = con.execute(
+        "SELECT session_id, kind, origin, count(*) FROM new_facts"
+        " ANTI JOIN known_facts USING (fact, origin) GROUP BY ALL"
+        " UNION ALL SELECT session_id, kind, '', count(DISTINCT fact) FROM new_facts"
+        " ANTI JOIN known_facts USING (fact) GROUP BY ALL"
+    ).fetchall()
+    for session, kind, origin, number in rows:
+        state = states[session]
+        _add(state.origins.setdefault(kind, {}) if origin else state.distinct, origin or kind, number)
+    con.execute(
+        "INSERT INTO session_facts (seq, session_id, origin, fact)"
+        " SELECT (SELECT max(seq) FROM fresh), session_id, origin, fact"
+        " FROM new_facts ANTI JOIN known_facts USING (fact, origin)"
+    )
+
+
+# Unpriced is a call whose tokens cost something that nobody could say; a failed one without usage is not.
+_CALLS: Final = f"""
+SELECT session_id, count(*), count(*) FILTER (status <> 'ok'), count(*) FILTER (usage_status = 'partial'),
+    count(*) FILTER (cost_nanousd IS NULL AND (status = 'ok' OR usage_status = 'reported')),
+    sum(input_tokens)::BIGINT, sum(cache_read_tokens)::BIGINT, sum(cache_write_tokens)::BIGINT,
+    sum(output_tokens)::BIGINT, sum(reasoning_tokens)::BIGINT, sum(cost_nanousd)::BIGINT,
+    list_sort(list(DISTINCT model) FILTER (model <> '')), min(nullif(start_ns, 0)), max(nullif(end_ns, 0)),
+    bool_or(is_demo), {", ".join(f"max({name})" for name in _IDENTITY_SQL.split(", "))}
+FROM (
+    SELECT * FROM calls SEMI JOIN given_sessions USING (session_id) WHERE seq >= $first
+    UNION ALL
+    SELECT c.* REPLACE (t.session_id AS session_id) FROM calls AS c
+    JOIN (SELECT * FROM trace_sessions SEMI JOIN given_sessions USING (session_id)) AS t USING (trace_id)
+    WHERE c.seq >= $first AND c.session_id = ''
+) GROUP BY session_id
+"""
+
+
+def _write(con: Con, states: dict[str, State]) -> None:
+    """Write the states, and the rows that they and the calls make."""
+    first = min(state.first_seq for state in states.values())
+    with given(con, "given_sessions", {"session_id": texts(states)}):
+        calls = {row[0]: row[1:] for row in con.execute(_CALLS, {"first": first}).fetchall()}
+        for table in ("sessions", "session_states"):
+            con.execute(f"DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM given_sessions)")
+    kept = {session: state for session, state in states.items() if state.spans or state.events or session in calls}
+    if not kept:
+        return
+    encode = msgspec.json.Encoder().encode
+    encoded = [encode(state).decode() for state in kept.values()]
+    with given(con, "given_states", {"session_id": texts(kept), "state": ("json", encoded)}):
+        con.execute("INSERT INTO session_states BY NAME SELECT * FROM given_states")
+    rows = [_row(session, state, calls.get(session, _NO_CALLS)) for session, state in kept.items()]
+    columns = {c.name: (c.type, [row[c.name] for row in rows]) for c in TABLES["sessions"]}
+    with given(con, "given_rows", columns):
+        con.execute("INSERT INTO sessions BY NAME SELECT * FROM given_rows")
+
+
+_TOTALS: Final = (
+    "calls", "failed_calls", "partial_calls", "unpriced_calls", "input_tokens", "cache_read_tokens",
+    "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_nanousd",
+)  # fmt: skip
+_NO_CALLS: Final = (0, 0, 0, 0, None, None, None, None, None, None, None, None, None, False, *([""] * len(IDENTITY)))
+
+
+def _row(session: str, state: State, calls: tuple[Any, ...]) -> dict[str, Any]:
+    models, start, end, is_demo, *identity = calls[len(_TOTALS) :]
+    return {
+        "session_id": session,
+        "title": state.title,
+        "models": msgspec.json.encode(models or []).decode(),
+        "start_ns": _earlier(state.start_ns, start),
+        "end_ns": _later(state.end_ns, end),
+        "prompts": state.count("prompt"),
+        "tool_runs": state.count("tool"),
+        "tool_errors": state.count("tool_error"),
+        "traces": state.traces,
+        "spans": state.spans,
+        "events": state.events,
+        "is_demo": state.is_demo or bool(is_demo),
+        **dict(zip(_TOTALS, calls[: len(_TOTALS)], strict=True)),
+        **{name: state.most_frequent(name) or other for name, other in zip(IDENTITY, identity, strict=True)},
+    }
