@@ -1,1 +1,116 @@
-"""The commands."""
+"""The command line: which commands there are, and what happens when one fails."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final, NoReturn
+
+from tachograph import __version__
+from tachograph.errors import ConfigError, TachographError
+
+# In the order of --help: first what one starts with. Each is a module of this folder with SUMMARY, EXAMPLES (two),
+# arguments(parser) and run(arguments) -> exit code; it imports what is heavy only when it runs.
+COMMANDS: Final = (
+    "up",
+    "usage",
+    "sessions",
+    "show",
+    "explain",
+    "tail",
+    "search",
+    "sql",
+    "doctor",
+    "replay",
+    "demo",
+    "backup",
+    "restore",
+)
+DONE, FOUND, YOU, US = 0, 1, 2, 3  # exit codes: done, found something, the asker has to act, we have to act
+INTERRUPTED: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every error is one line on stderr and a hint."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not words:
+            build_parser().print_help(sys.stderr)
+            return YOU
+        arguments = build_parser(words[:1]).parse_args(words)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except TachographError as error:
+        say_error(error)
+        return error.exit_code
+    except SystemExit as done:  # --help and --version
+        return int(done.code or DONE)
+    except BrokenPipeError:
+        # Whoever read us has seen enough (head, less); the interpreter must not complain about it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        say_error(ConfigError(f"{error.filename or 'system'}: {error.strerror or error}"))
+        return US
+    return code
+
+
+def say_error(error: TachographError) -> None:
+    """Write an error as every command does: what, and what to try."""
+    from tachograph.cli.formats import printable
+
+    print(f"tachograph: error: {printable(error.what)}", file=sys.stderr)
+    if error.hint:
+        print(f"tachograph: try: {printable(error.hint)}", file=sys.stderr)
+
+
+def build_parser(only: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of all commands; with `only`, the arguments of other commands are left out, which is faster."""
+    parser = Parser(
+        prog="tachograph",
+        description="The flight recorder for AI agents: what they did, how long it took, what it cost.",
+        epilog=_examples(("tachograph up", "tachograph usage --by day --since 7d")),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tachograph {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    known = [name for name in COMMANDS if name in only] or COMMANDS
+    for name in known:
+        _add(commands, name)
+    return parser
+
+
+def _add(commands: Any, name: str) -> None:
+    module = import_module(f"tachograph.cli.{name}")
+    command = commands.add_parser(
+        name,
+        help=module.SUMMARY,
+        description=module.__doc__,
+        epilog=_examples(module.EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.arguments(command)
+    command.add_argument(
+        "--home", metavar="FOLDER", help="everything that is kept (default: TACHOGRAPH_HOME, else the data folder)"
+    )
+    command.set_defaults(run=module.run)
+
+
+def _examples(lines: Sequence[str]) -> str:
+    return "examples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, a hint, exit code 2."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(kwargs | {"allow_abbrev": False}))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
+        raise ConfigError(f"command line: {message}", f"{self.prog} --help")

@@ -1,16 +1,24 @@
 """The questions that pages, commands and APIs ask, each as scans of the store."""
 
+from tachograph.questions.arrivals import CONNECT, Arrival, Finding, arrivals, findings
 from tachograph.questions.counting import DIMENSIONS, TIMES, usage, zone_of
 from tachograph.questions.lookup import Found, call, calls_of, find, session, sessions, traces_of
+from tachograph.questions.provenance import explain
 from tachograph.questions.searching import search
 
 __all__ = [
+    "CONNECT",
     "DIMENSIONS",
     "TIMES",
+    "Arrival",
+    "Finding",
     "Found",
+    "arrivals",
     "call",
     "calls_of",
+    "explain",
     "find",
+    "findings",
     "search",
     "session",
     "sessions",

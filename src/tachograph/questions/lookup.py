@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from tachograph.errors import QueryError
-from tachograph.scan import Agg, Any_, Match, Reader, Scan
+from tachograph.scan import Agg, Any_, Bucket, Match, Reader, Scan
 
 # Every column of the two tables, so that a page, a command and an API show the same of them.
 SESSION_COLUMNS: Final = tuple(
@@ -14,7 +14,7 @@ SESSION_COLUMNS: Final = tuple(
     session_id agent title user team project channel repository branch host environment models start_ns end_ns
     calls failed_calls partial_calls unpriced_calls input_tokens cache_read_tokens cache_write_tokens output_tokens
     reasoning_tokens cost_nanousd prompts tool_runs tool_errors traces spans events is_demo
-    """.split()
+    """.split()  # noqa: SIM905 - a name a line would take a page
 )
 CALL_COLUMNS: Final = tuple(
     """
@@ -24,7 +24,7 @@ CALL_COLUMNS: Final = tuple(
     input_tokens output_tokens reasoning_tokens usage_status status http_status error_type error_message
     finish_reason is_streaming ttft_ns attempt retry_of cost_nanousd cost_kind is_notional price_source price_note
     reports provenance is_demo
-    """.split()
+    """.split()  # noqa: SIM905 - a name a line would take a page
 )
 # What the text of a filter is compared with, where it names no column.
 _SESSION_TEXTS: Final = ("session_id", "agent", "title", "user", "team", "project", "channel", "repository", "branch")
@@ -121,7 +121,7 @@ def traces_of(reader: Reader, session_id: str) -> list[dict[str, Any]]:
         trace_ids = reader.scan(Scan("trace_sessions", {"trace_id": "trace_id"}, where)).data["trace_id"]
     if not trace_ids:
         return []
-    select = {
+    select: dict[str, str | Agg | Bucket] = {
         "trace_id": "trace_id",
         "start_ns": Agg("min", "start_ns"),
         "end_ns": Agg("max", "end_ns"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from tachograph.scan import Match, Reader, Scan
+from tachograph.scan import Agg, Bucket, Match, Reader, Scan
 
 # What one hit shows of the record it stands in, by table.
 _RECORDS: Final = {
@@ -58,7 +58,7 @@ def _records(reader: Reader, sequences: Iterable[int]) -> dict[tuple[int, str], 
     if not wanted:
         return found
     for table, columns in _RECORDS.items():
-        select = columns | {name: name for name in _SHOWN}
+        select: dict[str, str | Agg | Bucket] = {**columns, **{name: name for name in _SHOWN}}
         where = (Match("seq", "in", wanted), Match("contents", "not_null"))
         for record in reader.scan(Scan(table, select, where, order_by=(("time_ns", False),))).rows():
             contents = record.pop("contents")

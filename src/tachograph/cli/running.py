@@ -1,0 +1,122 @@
+"""Talking to the server that holds the store: one process may open it, so every other one asks that."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tachograph.errors import Busy, ConfigError, Corrupt, QueryError, Rejected, TachographError
+from tachograph.model import Batch
+from tachograph.questions import wire
+from tachograph.scan import Columns, Scan
+
+# What a running server writes into its home, readable by its owner only.
+FILE_NAME: Final = "server.json"
+_TIMEOUT_S: Final = 120  # for one answer: a backup or a question over years takes its time
+
+
+class Running(msgspec.Struct):
+    """Where the server of a home is, and the token that lets its owner in."""
+
+    pid: int
+    web: str = ""
+    otlp_http: str = ""
+    otlp_grpc: str = ""
+    token: str = ""
+    version: str = ""
+
+
+def find(home: Path) -> Running | None:
+    """The server that runs on this home, None where none answers."""
+    try:
+        found = msgspec.json.decode((home / FILE_NAME).read_bytes(), type=Running)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if not found.web or not found.token:
+        return None
+    try:
+        Server(found).sequence()
+    except (OSError, http.client.HTTPException, TachographError):
+        return None  # left behind by one that was killed, or another program on its port
+    return found
+
+
+class Server:
+    """A running server as the store it holds: a Reader, and what else its owner may ask of it."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        address = urlsplit(running.web)
+        self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
+
+    def scan(self, scan: Scan) -> Columns:
+        """As Reader.scan."""
+        return wire.columns_from_json(self._ask("POST", "scan", wire.scan_to_json(scan)))
+
+    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """As Reader.texts."""
+        answer = self._ask("POST", "texts", msgspec.json.encode({"hashes": list(hashes)}))
+        return msgspec.json.decode(answer, type=dict[str, str])
+
+    def sql(self, query: str, limit: int | None = None) -> Columns:
+        """As Reader.sql."""
+        body = msgspec.json.encode({"query": query, "limit": limit})
+        return wire.columns_from_json(self._ask("POST", "sql", body))
+
+    def sequence(self) -> int:
+        """As Reader.sequence."""
+        return int(msgspec.json.decode(self._ask("GET", "sequence"), type=dict[str, int])["sequence"])
+
+    def commit(self, batch: Batch) -> int:
+        """Send a decoded batch down the server's road; returns once it is durable."""
+        answer = self._ask("POST", "commit", msgspec.msgpack.encode(batch), "application/msgpack")
+        return int(msgspec.json.decode(answer, type=dict[str, int])["sequence"])
+
+    def backup(self, target: Path) -> None:
+        """Have the server write a backup; `target` is a path of this machine."""
+        self._ask("POST", "backup", msgspec.json.encode({"target": str(target.absolute())}))
+
+    def clear_demo(self) -> int:
+        """As Store.clear_demo."""
+        return int(msgspec.json.decode(self._ask("POST", "demo/clear", b"{}"), type=dict[str, int])["removed"])
+
+    def _ask(self, method: str, what: str, body: bytes | None = None, media_type: str = "application/json") -> bytes:
+        """One request to the server's own API; raises what the server raised."""
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+        headers = {"Authorization": f"Bearer {self.running.token}", "Content-Type": media_type}
+        try:
+            connection.request(method, f"/api/v1/{what}", body, headers)
+            response = connection.getresponse()
+            answer = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise _error(response.status, answer)
+        return answer
+
+
+def _error(status: int, body: bytes) -> TachographError:
+    """The error that the server answered with, as the class it was."""
+    try:
+        told = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        told = {}
+    what, hint = str(told.get("error") or f"server: answered {status}"), str(told.get("hint") or "")
+    if status == 503:
+        return Busy(what, hint)
+    if status in (401, 403):
+        return ConfigError(what, hint)
+    kinds: dict[str, type[TachographError]] = {
+        "ConfigError": ConfigError,
+        "Corrupt": Corrupt,
+        "Rejected": Rejected,
+        "QueryError": QueryError,
+    }
+    if 400 <= status < 500:
+        return kinds.get(str(told.get("kind")), QueryError)(what, hint)
+    return Corrupt(what, hint)
