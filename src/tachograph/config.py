@@ -61,7 +61,7 @@ class Settings:
     retention_days: int | None = 90
     retention_bytes: int | None = None
     body_bytes_max: int = 64 * MIB
-    queue_bytes_max: int = 128 * MIB
+    queue_bytes_max: int = 256 * MIB
     memory_bytes: int | None = None
 
     def __repr__(self) -> str:
@@ -192,7 +192,9 @@ SETTINGS: Final = (
         "retention_bytes", "size", "off", _bytes_or_off, "The oldest days are forgotten when more than this is kept."
     ),
     Setting("body_bytes_max", "size", "64 MiB", _bytes, "The largest request accepted, decompressed."),
-    Setting("queue_bytes_max", "size", "128 MiB", _bytes, "Received and not yet stored; beyond it senders get a 503."),
+    Setting(
+        "queue_bytes_max", "size", "256 MiB", _bytes, "Memory for what is received and not yet stored; beyond: 503."
+    ),
     Setting("memory_bytes", "size", "the store's choice", _bytes_or_off, "Memory that the store may use for its work."),
 )
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}

@@ -19,7 +19,7 @@ Stage = Callable[[Batch], None]
 Clock = Callable[[], int]
 
 RECORDS_PER_COMMIT: Final = 4096  # from here on DuckDB's insert gains little and senders wait longer
-BYTES_PER_COMMIT: Final = 32 * 1024 * 1024
+BYTES_PER_COMMIT: Final = 96 * 1024 * 1024  # in memory, where records take several times their bytes on the wire
 BATCH_OVERHEAD_BYTES: Final = 1024  # of a batch that holds next to nothing: the queue is bounded for these too
 SECOND_NS: Final = 1_000_000_000
 QUIET_NS: Final = SECOND_NS // 20  # nothing came for so long: settle now, nobody is slowed down
@@ -40,9 +40,9 @@ def stages(content: str) -> tuple[Stage, ...]:
     Pricing is not among them: a price is that of a call, whose tokens are known once its reports are merged, so the
     ledger prices while it settles.
     """
-    from tachograph.dialects import normalise
     from tachograph.ledger import report
     from tachograph.redaction import redact
+    from tachograph.registry import normalise
 
     return (normalise, partial(redact, mode=content), report)
 

@@ -1,0 +1,279 @@
+"""Puts the pieces together: opens the store, the road, the doors and the pages, and closes them in order."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING, Any, Final
+
+from tachograph.config import Address, Settings
+from tachograph.errors import ConfigError, TachographError
+from tachograph.telemetry import Telemetry, say
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from tachograph.store.contract import Store
+
+DAY_NS: Final = 86_400 * 1_000_000_000
+LOOK_S: Final = 5.0  # how often housekeeping looks whether it is quiet
+LOOKS_PER_ROUND: Final = 720  # an hour: retention, and tidying even where it was never quiet
+STOP_S: Final = 10.0  # for answers under way when it stops; senders wait 10 s by default (OTEL_EXPORTER_OTLP_TIMEOUT)
+KEEP_ALIVE_S: Final = 125  # longer than the longest usual export interval (60 s): no race with a sender's next request
+DECODERS: Final = 2  # threads for long bodies: decoding holds the interpreter lock, more would only wait
+TOKEN_HINT: Final = "openssl rand -hex 32   # then set {env} to what it prints, or {name} in tachograph.toml"
+
+
+class Server:
+    """All that runs in one process; `stop` may be called at any time and more than once."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] = time.time_ns) -> None:
+        self.settings = settings
+        self.telemetry = Telemetry()
+        self.addresses: dict[str, Address] = {}
+        self._clock = clock
+        self._open = ExitStack()
+
+    def start(self) -> None:
+        """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
+        check_exposure(self.settings)
+        with ExitStack() as opened:
+            self._start(opened)
+            self._open = opened.pop_all()
+
+    def stop(self) -> None:
+        """Take nothing more, answer what is under way, commit, settle, close; in this order."""
+        self._open.close()
+
+    def _start(self, opened: ExitStack) -> None:
+        from tachograph.ledger import settle
+        from tachograph.pipeline import Road, Settled, stages
+        from tachograph.pricing import Prices
+
+        settings = self.settings
+        self.store = open_store(settings, self._clock)
+        opened.callback(self.store.close)
+        prices = Prices(settings.home / "prices.toml")
+        self.road = Road(
+            self.store,
+            stages(settings.content),
+            partial(settle, self.store, prices.price),
+            time.monotonic_ns,
+            self.telemetry,
+            settings.queue_bytes_max,
+            has_demo=has_demo(self.store),
+        )
+        opened.callback(self.road.close)
+        self.reader = Settled(self.store, self.road.settler)
+        housekeeping = Housekeeping(self.store, settings, self._clock)
+        opened.callback(housekeeping.close)
+        self._open_doors(opened)
+        self._open_pages(opened)
+
+    def _open_doors(self, opened: ExitStack) -> None:
+        from tachograph.receivers.intake import Intake
+
+        settings = self.settings
+        intake = Intake(
+            self.road.submit, self.telemetry, settings.ingest_token, settings.body_bytes_max, settings.queue_bytes_max
+        )
+        if settings.otlp_http:
+            from tachograph.receivers.otlp_http import OtlpHttp
+
+            workers = ThreadPoolExecutor(DECODERS, thread_name_prefix="otlp-decode")
+            opened.callback(workers.shutdown)
+            self._serve("otlp_http", settings.otlp_http, OtlpHttp(intake, workers), opened)
+        if settings.otlp_grpc:
+            from tachograph.receivers.otlp_grpc import OtlpGrpc
+
+            listen("otlp_grpc", settings.otlp_grpc).close()  # only to say clearly who has the port
+            grpc = OtlpGrpc(intake, str(settings.otlp_grpc))
+            self.addresses["otlp_grpc"] = settings.otlp_grpc._replace(port=grpc.port)
+            grpc.start()
+            opened.callback(grpc.stop, STOP_S)
+
+    def _open_pages(self, opened: ExitStack) -> None:
+        settings = self.settings
+        if settings.web:
+            from tachograph.web.app import create_app
+
+            self.api_token = secrets.token_urlsafe(32)
+            app = create_app(self.reader, clock=self._clock, api_token=self.api_token)
+            self._serve("web", settings.web, app, opened)
+
+    def _serve(self, name: str, address: Address, app: Any, opened: ExitStack) -> None:
+        door = HttpDoor(name, address, app)
+        opened.callback(door.close)
+        self.addresses[name] = door.address
+
+
+class HttpDoor:
+    """One ASGI application on one port, with a thread and an event loop of its own: pages never slow down intake."""
+
+    def __init__(self, name: str, address: Address, app: Any) -> None:
+        import uvicorn
+
+        self._socket = listen(name, address)
+        self.address = address._replace(port=self._socket.getsockname()[1])
+        self._server: uvicorn.Server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                ws="none",
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=round(STOP_S),
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name=name, daemon=True)
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.002)
+
+    def close(self) -> None:
+        """Take no more, and wait for the answers under way."""
+        self._server.should_exit = True
+        self._thread.join(2 * STOP_S)
+        self._socket.close()
+
+
+class Housekeeping:
+    """A thread that tidies the store when it is quiet, and forgets what is older or larger than wanted."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._is_closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after what is under way."""
+        self._is_closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        looks, seen, tidied = 0, -1, -1
+        while not self._is_closing.wait(LOOK_S):
+            sequence = self._store.sequence()
+            is_due = looks % LOOKS_PER_ROUND == 0
+            try:
+                if is_due:
+                    self._forget()
+                if is_due or (sequence == seen != tidied):
+                    self._store.tidy()
+                    tidied = sequence
+            except TachographError as error:
+                say("warning", f"housekeeping: {error}")
+            looks, seen = looks + 1, sequence
+
+    def _forget(self) -> None:
+        days, bytes_max = self._settings.retention_days, self._settings.retention_bytes
+        if days is not None or bytes_max is not None:
+            before_ns = None if days is None else self._clock() - days * DAY_NS
+            self._store.forget(before_ns, bytes_max)
+
+
+def open_store(settings: Settings, clock: Callable[[], int] = time.time_ns) -> Store:
+    """The store in the home folder, which is made where it is missing; raises ConfigError or Corrupt."""
+    from tachograph.store.duckdb import open_store as open_folder
+
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts and answers are nobody else's
+    except OSError as error:
+        raise ConfigError(f"home: cannot make {settings.home}: {error.strerror}", "set TACHOGRAPH_HOME") from None
+    return open_folder(settings.home, clock, settings.memory_bytes)
+
+
+def has_demo(store: Store) -> bool:
+    """Whether the store holds the demo."""
+    from tachograph.scan import Match, Scan
+
+    return len(store.scan(Scan("commits", {"seq": "seq"}, (Match("is_demo", "=", True),), limit=1))) > 0
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse a door that others can reach and that nothing guards; raises ConfigError."""
+    for door, token in (("otlp_http", "ingest_token"), ("otlp_grpc", "ingest_token"), ("web", "web_token")):
+        address: Address | None = getattr(settings, door)
+        if address and not address.is_loopback and not getattr(settings, token):
+            hint = TOKEN_HINT.format(env=f"TACHOGRAPH_{token.upper()}", name=token)
+            raise ConfigError(f"{door}: got {address}, which others can reach; expected {token} to be set", hint)
+
+
+def listen(name: str, address: Address) -> socket.socket:
+    """A listening socket; where the port is taken, ConfigError says by whom, if that is known, and what is free."""
+    try:
+        family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        return _bound(family, where)
+    except OSError as error:
+        taker = " by another tachograph" if _is_tachograph(address) else ""
+        free = _free_port(address)
+        raise ConfigError(
+            f"{name}: cannot listen on {address}{taker and ', taken'}{taker}: {error.strerror or error}",
+            f"--{name.replace('_', '-')} {address._replace(port=free)}"
+            if free
+            else "choose an address of this machine",
+        ) from None
+
+
+def _bound(family: int, where: Any) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for TIME_WAIT
+        bound.bind(where)
+        bound.listen(1024)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _free_port(address: Address) -> int:
+    """A free port that looks like the one wanted, 0 where none of a few is."""
+    for port in range(address.port + 10, min(address.port + 110, 65536), 10):
+        try:
+            family, _, _, _, where = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM)[0]
+            _bound(family, where).close()
+        except OSError:
+            continue
+        return port
+    return 0
+
+
+def _is_tachograph(address: Address) -> bool:
+    try:
+        with closing(HTTPConnection(address.host, address.port, timeout=1)) as connection:
+            connection.request("GET", "/")
+            return b"tachograph" in connection.getresponse().read(4096).lower()
+    except (OSError, HTTPException):
+        return False
+
+
+def run(settings: Settings, on_ready: Callable[[Server], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then stop in order; `on_ready` is called once all doors are open.
+
+    A second SIGINT ends it at once: nothing acknowledged is lost by that.
+    """
+    server = Server(settings)
+    stopping = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.start()
+        on_ready(server)
+        while not stopping.wait(3600):
+            pass
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
+        server.stop()
