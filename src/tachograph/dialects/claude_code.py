@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tachograph.dialects.table import Dialect, Dollars, Ms, Record, truth
+from tachograph.dialects.table import Dialect, Dollars, Ms, Record
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN, Meaning, Span
+from tachograph.vocabulary import truth
 
 NAME = "claude-code"
 
@@ -24,8 +25,6 @@ def finish(record: Record, meaning: Meaning) -> None:
         meaning.tool_name = str(attributes.get("tool_name") or meaning.tool_name)
     if name == "interaction":
         meaning.operation = "invoke_agent"
-    if meaning.session_id and not meaning.prompt_id and name == "interaction" and isinstance(record, Span):
-        meaning.prompt_id = record.trace_id
 
 
 CLAUDE_CODE = Dialect(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tachograph.dialects.table import Dialect, Ms, Record, number, truth
+from tachograph.dialects.table import Dialect, Ms, Record
 from tachograph.model import MODEL_CALL, PROMPT, STEP, TOOL_RUN, Event, Meaning
+from tachograph.vocabulary import number, truth
 
 NAME = "codex"
 # The one span that stands for a model call among several of its name is the one with usage.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tachograph.dialects.table import Dialect, Ms, Record, Seconds, number
+from tachograph.dialects.table import Dialect, Ms, Record, Seconds
 from tachograph.model import AGENT, PROMPT, STEP, TOOL_RUN, Meaning, Span
+from tachograph.vocabulary import number
 
 NAME = "copilot"
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from tachograph.dialects.reading import tokens
-from tachograph.dialects.table import Dialect, Dollars, Ms, Record, Seconds, number, text
+from tachograph.dialects.table import Dialect, Dollars, Ms, Record, Seconds
 from tachograph.model import AGENT, MODEL_CALL, STEP, TOOL_RUN, Meaning
+from tachograph.vocabulary import number, text, tokens
 
 _ASSOCIATED: Final = "traceloop.association.properties."
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tachograph.dialects.genai import DETAILS
-from tachograph.dialects.table import Dialect, Ms, Record, truth
+from tachograph.dialects.table import Dialect, Ms, Record
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN, Event, Meaning
+from tachograph.vocabulary import truth
 
 NAME = "gemini-cli"
 

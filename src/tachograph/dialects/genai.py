@@ -100,45 +100,6 @@ ROLES: Final[dict[str, dict[str, str]]] = {
     },
 }
 
-# Provider words of other dialects and older generations -> gen_ai.provider.name.
-PROVIDERS: Final[dict[str, str]] = {
-    "vertex_ai": "gcp.vertex_ai",
-    "vertexai": "gcp.vertex_ai",
-    "gemini": "gcp.gemini",
-    "google": "gcp.gemini",
-    "google_genai": "gcp.gemini",
-    "google-genai": "gcp.gemini",
-    "az.ai.inference": "azure.ai.inference",
-    "az.ai.openai": "azure.ai.openai",
-    "azure": "azure.ai.openai",
-    "xai": "x_ai",
-    "x-ai": "x_ai",
-    "bedrock": "aws.bedrock",
-    "aws": "aws.bedrock",
-    "amazon-bedrock": "aws.bedrock",
-    "amazon_bedrock": "aws.bedrock",
-    "mistralai": "mistral_ai",
-    "mistral": "mistral_ai",
-    "moonshotai": "moonshot_ai",
-    "openai-codex": "openai",
-    "firstparty": "anthropic",
-}
-
-# Stop words of the providers -> stop | length | content_filter | tool_call | error.
-FINISH_REASONS: Final[dict[str, str]] = {
-    word: reason
-    for reason, words in {
-        "stop": "stop end_turn stop_sequence pause_turn completed",
-        "length": "length max_tokens model_context_window_exceeded incomplete",
-        "tool_call": "tool_call tool_calls tool-calls tool_use tooluse function_call",
-        "content_filter": "content_filter content-filter safety blocklist prohibited_content spii refusal "
-        "content_filtered guardrail_intervened",
-        "error": "error failed cancelled aborted recitation malformed_function_call other",
-        "": "finish_reason_unspecified in_progress queued unknown null pending",
-    }.items()
-    for word in words.split()
-}
-
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 
 GENAI = Dialect(
@@ -146,16 +107,3 @@ GENAI = Dialect(
     signatures=("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system"),
     named_roles={DETAILS: MODEL_CALL},
 )
-
-
-def provider(word: str) -> str:
-    """The convention's name of a provider, from whatever a dialect calls it; "" stays ""."""
-    low = word.lower()
-    known = PROVIDERS.get(low)
-    if known is not None:
-        return known
-    head = low.partition(".")[0]
-    # Vercel says `anthropic.messages`, `openai.responses`: the provider is the first part.
-    if head in ("openai", "anthropic", "fake", "groq", "deepseek", "xai", "google", "mistral", "cohere"):
-        return PROVIDERS.get(head, head)
-    return low

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tachograph.dialects.table import Dialect, Dollars, Ms, Record, truth
+from tachograph.dialects.table import Dialect, Dollars, Ms, Record
 from tachograph.model import MODEL_CALL, PROMPT, SESSION, STEP, TOOL_RUN, TURN, Meaning
+from tachograph.vocabulary import truth
 
 NAME = "pi"
 # <timestamp>_<session id>.jsonl: the extension gives the session file's path for its id.

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import copy
 from typing import Any, Final
 
 import msgspec
 
 from tachograph.dialects import genai
-from tachograph.dialects.table import FACTORS, Dialect, Name, Names, Record, number, text, truth
-from tachograph.model import AGENT, MODEL_CALL, STEP, Attributes, Batch, Content, Event, Meaning, Source, Span, Usage
+from tachograph.dialects.table import FACTORS, Dialect, Name, Names, Record
+from tachograph.model import AGENT, MODEL_CALL, STEP, Attributes, Batch, Content, Event, Meaning, Source, Span
+from tachograph.vocabulary import FINISH_REASONS, TOKENS, number, provider, text, tokens, truth
 
 # A text longer than this (characters) is kept once by its hash, whatever it is; shorter ones stay in the attributes.
 LONG_TEXT: Final = 1024
 
-_USAGE: Final = frozenset(("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"))
 _NUMBERS: Final = frozenset(("attempt", "http_status", "ttft_ns", "duration_ns", "cost_nanousd", "failed_attempts"))
 _TRUTHS: Final = frozenset(("is_streaming", "is_error", "is_notional", "is_noise"))
 _RAW_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -159,7 +159,7 @@ def _read(record: Record, compiled: Compiled, template: Meaning) -> None:
             moved.append((key, slot))
     usage: dict[str, Any] = {}
     for name, (_, value, factor) in best.items():
-        if name in _USAGE:
+        if name in TOKENS:
             usage[name] = number(value)
         elif factor or name in _NUMBERS:
             amount = number(value)
@@ -194,9 +194,9 @@ def _conclude(record: Record, compiled: Compiled, meaning: Meaning, usage: dict[
     role = compiled.role(record.name, record.attributes)
     meaning.role = role if role is not None else STEP
     if meaning.provider:
-        meaning.provider = genai.provider(meaning.provider)
+        meaning.provider = provider(meaning.provider)
     if meaning.finish_reason:
-        meaning.finish_reason = genai.FINISH_REASONS.get(meaning.finish_reason.lower(), meaning.finish_reason)
+        meaning.finish_reason = FINISH_REASONS.get(meaning.finish_reason.lower(), meaning.finish_reason)
     if isinstance(record, Span):
         if record.status_code == 2:
             meaning.is_error = True
@@ -227,37 +227,6 @@ def _exception(record: Record, meaning: Meaning) -> None:
             meaning.error_type = text(attributes["exception.type"])
             meaning.error_message = meaning.error_message or text(attributes.get("exception.message"))
             return
-
-
-def tokens(given: Mapping[str, Any], is_input_inclusive: bool, is_output_inclusive: bool) -> Usage | None:
-    """Disjoint usage from what a source counts; None where it says nothing about input and output.
-
-    An inclusive input smaller than its cache parts is taken as exclusive (a source that contradicts itself).
-    """
-    counts = {name: _count(given.get(name)) for name in _USAGE}
-    total, output = counts["input"], counts["output"]
-    if total is None and output is None:
-        return None
-    cached = (counts["cache_read"] or 0) + (counts["cache_write"] or 0)
-    uncached = total
-    if total is not None and is_input_inclusive and total >= cached:
-        uncached = total - cached
-    if output is not None and not is_output_inclusive:
-        output += counts["reasoning"] or 0
-    return Usage(
-        input_uncached=uncached,
-        cache_read=counts["cache_read"],
-        cache_write=counts["cache_write"],
-        cache_write_1h=counts["cache_write_1h"],
-        output=output,
-        reasoning=counts["reasoning"],
-    )
-
-
-def _count(value: Any) -> int | None:
-    """A token count: a whole number from 0; anything else is unknown."""
-    amount = number(value)
-    return int(amount) if amount is not None and amount >= 0 else None
 
 
 def _contents(record: Record, moved: list[tuple[str, str]], masks: frozenset[str]) -> list[Content] | None:

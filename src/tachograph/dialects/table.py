@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
@@ -37,10 +37,10 @@ Names = tuple[Name, ...]
 class Dialect(Struct, kw_only=True):
     """One way of saying what an agent did; everything that can be said in a table stands in the table.
 
-    Recognised by the first that fits of: scope name (a trailing * = prefix), service name, span or event name prefix, signature
-    attribute. `fields` maps a field of Meaning (or of Usage: `input`, `output`, `cache_read`, `cache_write`,
-    `cache_write_1h`, `reasoning`) to the attributes that hold it, best first; the GenAI conventions stand behind
-    every dialect, so a dialect lists only what it says differently. `finish` says what a table cannot.
+    Recognised by the first that fits of: scope name (a trailing * = prefix), service name, span or event name prefix,
+    signature attribute. `fields` maps a field of Meaning (or of Usage: `input`, `output`, `cache_read`,
+    `cache_write`, `cache_write_1h`, `reasoning`) to the attributes that hold it, best first; the GenAI conventions
+    stand behind every dialect, so a dialect lists only what it says differently. `finish` says what a table cannot.
     """
 
     name: str
@@ -65,43 +65,3 @@ class Dialect(Struct, kw_only=True):
 
 
 FACTORS: Final[dict[type, int]] = {Ms: 1_000_000, Seconds: 1_000_000_000, Dollars: 1_000_000_000}
-
-
-def number(value: Any) -> float | int | None:
-    """The number that a value stands for, as int where it is whole; None where it is none (sources send strings)."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str):
-        try:
-            value = float(value) if not value.lstrip("-").isdigit() else int(value)
-        except ValueError:
-            return None
-    if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            return None
-        return int(value) if value.is_integer() else value
-    return value if isinstance(value, int) else None
-
-
-def truth(value: Any) -> bool | None:
-    """The truth value that a value stands for ("true", 1, True); None where it is none."""
-    if isinstance(value, str):
-        return {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
-    if isinstance(value, bool | int):
-        return bool(value)
-    return None
-
-
-def text(value: Any) -> str:
-    """A value as one short text; the first element of a list."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return text(value[0]) if value else ""
-    if value is None or isinstance(value, dict):
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)

@@ -12,22 +12,11 @@ from tachograph.ledger.identity import RANKS
 from tachograph.ledger.matching import Cluster
 from tachograph.model import MODEL_CALL, Call, Meaning, Report, Usage
 
-# Fields decided together or not merged by precedence.
-_APART: Final = frozenset(
-    (
-        "usage",
-        "cost_nanousd",
-        "cost_kind",
-        "is_notional",
-        "is_error",
-        "is_call",
-        "is_rollup",
-        "is_noise",
-        "role",
-        "dialect",
-    )
-    + ("failed_attempts", "session_id", "error_type", "error_message", "http_status")
-)
+# Fields decided together, or not merged by precedence.
+_APART: Final = {
+    *("usage", "cost_nanousd", "cost_kind", "is_notional", "is_error", "is_call", "is_rollup", "is_noise", "role"),
+    *("dialect", "failed_attempts", "session_id", "error_type", "error_message", "http_status"),
+}
 _PLAIN: Final = tuple(f.name for f in fields(Meaning) if f.name not in _APART)
 _TOKENS: Final = tuple(f.name for f in fields(Usage))
 _ABORTED: Final = ("abort", "cancel")

@@ -1,0 +1,161 @@
+"""Reads JSON Lines files piece by piece: whole lines only, from where the last reading ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tachograph.errors import Rejected
+from tachograph.model import Batch, Content, Event, Meaning, Source
+from tachograph.vocabulary import number
+
+# Read at most this much at once, so that a history of any size needs bounded memory.
+PIECE_BYTES: Final = 8 * 1024 * 1024
+# The beginning of a file, by which a rewritten one is told from a grown one.
+_HEAD_BYTES: Final = 256
+
+
+class Position(msgspec.Struct, omit_defaults=True):
+    """Where a reading ended: bytes read, a hash of the file's beginning, and what the reader has to remember."""
+
+    offset: int = 0
+    head: str = ""
+    state: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+_DECODE_POSITION: Final = msgspec.json.Decoder(Position)
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+Understand = Callable[[dict[str, Any], dict[str, Any], "Page"], None]
+
+
+class Page:
+    """One piece of one file: collects the events that its lines tell of."""
+
+    def __init__(self, agent: str, path: Path, state: dict[str, Any]) -> None:
+        self.agent = agent
+        self.path = path
+        self.state = state
+        self.events: list[Event] = []
+        self._sources: dict[str, Source] = {}
+
+    def add(self, name: str, time_ns: int, meaning: Meaning, attributes: dict[str, Any], *contents: Content) -> None:
+        """Add one event; `meaning` gets the identity that the file has told so far."""
+        state = self.state
+        meaning.dialect = meaning.dialect or self.agent
+        meaning.agent = self.agent
+        meaning.session_id = meaning.session_id or state.get("session", "")
+        cwd = str(state.get("cwd") or "")
+        meaning.project = meaning.project or cwd.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        meaning.branch = meaning.branch or str(state.get("branch") or "")
+        kept = [c for c in contents if any(c.pieces)]
+        self.events.append(
+            Event(
+                source=self._source(str(state.get("version") or "")),
+                time_ns=time_ns,
+                name=name,
+                attributes=attributes,
+                origin="transcript",
+                meaning=meaning,
+                contents=kept or None,
+            )
+        )
+
+    def _source(self, version: str) -> Source:
+        source = self._sources.get(version)
+        if source is None:
+            resource: dict[str, Any] = {"service.name": self.agent}
+            if version:
+                resource["service.version"] = version
+            source = self._sources[version] = Source(resource, scope_name=f"transcript.{self.agent}")
+        return source
+
+
+def read_lines(path: Path, since: str, agent: str, understand: Understand) -> tuple[Batch, str]:
+    """The events of the whole lines after `since` ("" = from the start) and the position after them.
+
+    A file that was rewritten or cut off is read again from its start. A line that is not JSON is left out and counted
+    in `rejected`. Raises Rejected when the file cannot be read.
+    """
+    position = _DECODE_POSITION.decode(since) if since else Position()
+    try:
+        with path.open("rb") as file:
+            head = blake2b(file.read(_HEAD_BYTES), digest_size=8).hexdigest()
+            size = file.seek(0, 2)
+            grown = not position.head or position.head == head or position.offset < _HEAD_BYTES
+            if size < position.offset or not grown:
+                position = Position()
+            file.seek(position.offset)
+            piece = file.read(PIECE_BYTES)
+            if b"\n" not in piece and len(piece) == PIECE_BYTES:
+                piece += file.readline()
+    except OSError as error:
+        raise Rejected(f"{path.name}: cannot be read: {error.strerror}") from error
+    end = piece.rfind(b"\n") + 1
+    page = Page(agent, path, position.state)
+    batch = Batch(size=end)
+    for line in _parsed(piece[:end], batch):
+        understand(line, page.state, page)
+    batch.events = page.events
+    after = Position(position.offset + end, head, page.state)
+    token = _ENCODE(after).decode()
+    batch.positions = {str(path): token}
+    batch.digest = blake2b(path.name.encode() + b"\0" + piece[:end], digest_size=16).hexdigest() if end else ""
+    return batch, token
+
+
+def _parsed(piece: bytes, batch: Batch) -> Iterator[dict[str, Any]]:
+    for number_, line in enumerate(piece.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            value = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            batch.rejected += 1
+            if len(batch.reasons) < 3:
+                batch.reasons.append(f"line {number_} of this piece is not JSON")
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def time_ns(value: Any) -> int:
+    """Nanoseconds of an ISO 8601 text or of a number of milliseconds; 0 where it is neither."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            return 0
+        seconds = int(moment.timestamp()) if moment.tzinfo else 0
+        return seconds * 1_000_000_000 + moment.microsecond * 1000 if seconds > 0 else 0
+    amount = number(value)
+    return int(amount * 1_000_000) if amount is not None and 0 < amount < 1e15 else 0
+
+
+def record(value: Any) -> dict[str, Any]:
+    """The value where it is an object, else an empty one: files are hostile input."""
+    return value if isinstance(value, dict) else {}
+
+
+def words(value: Any) -> str:
+    """The value where it is a text, else ""."""
+    return value if isinstance(value, str) else ""
+
+
+def items(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list, whatever else is in it."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def told(slot: str, value: Any) -> Content:
+    """A content of any JSON value: text as it is, lists in pieces."""
+    if isinstance(value, str):
+        return Content(slot, slot, [value] if value else [])
+    if isinstance(value, list):
+        return Content(slot, slot, [_ENCODE(item).decode() for item in value], True)
+    return Content(slot, slot, [_ENCODE(value).decode()] if value else [])

@@ -1,0 +1,134 @@
+"""What the values and words of any source stand for: numbers sent as text, token counts, providers, stop reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tachograph.model import Usage
+
+# What sources count of a model call; the parts of model.Usage before they are made disjoint.
+TOKENS: Final = frozenset(("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"))
+
+# Provider words of other dialects and older generations -> gen_ai.provider.name.
+PROVIDERS: Final[dict[str, str]] = {
+    "vertex_ai": "gcp.vertex_ai",
+    "vertexai": "gcp.vertex_ai",
+    "gemini": "gcp.gemini",
+    "google": "gcp.gemini",
+    "google_genai": "gcp.gemini",
+    "google-genai": "gcp.gemini",
+    "az.ai.inference": "azure.ai.inference",
+    "az.ai.openai": "azure.ai.openai",
+    "azure": "azure.ai.openai",
+    "xai": "x_ai",
+    "x-ai": "x_ai",
+    "bedrock": "aws.bedrock",
+    "aws": "aws.bedrock",
+    "amazon-bedrock": "aws.bedrock",
+    "amazon_bedrock": "aws.bedrock",
+    "mistralai": "mistral_ai",
+    "mistral": "mistral_ai",
+    "moonshotai": "moonshot_ai",
+    "openai-codex": "openai",
+    "firstparty": "anthropic",
+}
+
+# Stop words of the providers -> stop | length | content_filter | tool_call | error.
+FINISH_REASONS: Final[dict[str, str]] = {
+    word: reason
+    for reason, words in {
+        "stop": "stop end_turn stop_sequence pause_turn completed",
+        "length": "length max_tokens model_context_window_exceeded incomplete",
+        "tool_call": "tool_call tool_calls tool-calls tool_use tooluse function_call",
+        "content_filter": "content_filter content-filter safety blocklist prohibited_content spii refusal "
+        "content_filtered guardrail_intervened",
+        "error": "error failed cancelled aborted recitation malformed_function_call other",
+        "": "finish_reason_unspecified in_progress queued unknown null pending",
+    }.items()
+    for word in words.split()
+}
+
+
+def provider(word: str) -> str:
+    """The convention's name of a provider, from whatever a dialect calls it; "" stays ""."""
+    low = word.lower()
+    known = PROVIDERS.get(low)
+    if known is not None:
+        return known
+    head = low.partition(".")[0]
+    # Vercel says `anthropic.messages`, `openai.responses`: the provider is the first part.
+    if head in ("openai", "anthropic", "fake", "groq", "deepseek", "xai", "google", "mistral", "cohere"):
+        return PROVIDERS.get(head, head)
+    return low
+
+
+def number(value: Any) -> float | int | None:
+    """The number that a value stands for, as int where it is whole; None where it is none (sources send strings)."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str):
+        try:
+            value = float(value) if not value.lstrip("-").isdigit() else int(value)
+        except ValueError:
+            return None
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            return None
+        return int(value) if value.is_integer() else value
+    return value if isinstance(value, int) else None
+
+
+def truth(value: Any) -> bool | None:
+    """The truth value that a value stands for ("true", 1, True); None where it is none."""
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
+    if isinstance(value, bool | int):
+        return bool(value)
+    return None
+
+
+def text(value: Any) -> str:
+    """A value as one short text; the first element of a list."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return text(value[0]) if value else ""
+    if value is None or isinstance(value, dict):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def tokens(given: Mapping[str, Any], is_input_inclusive: bool, is_output_inclusive: bool) -> Usage | None:
+    """Disjoint usage from what a source counts; None where it says nothing about input and output.
+
+    An inclusive input smaller than its cache parts is taken as exclusive (a source that contradicts itself).
+    """
+    counts = {name: _count(given.get(name)) for name in TOKENS}
+    total, output = counts["input"], counts["output"]
+    if total is None and output is None:
+        return None
+    cached = (counts["cache_read"] or 0) + (counts["cache_write"] or 0)
+    uncached = total
+    if total is not None and is_input_inclusive and total >= cached:
+        uncached = total - cached
+    if output is not None and not is_output_inclusive:
+        output += counts["reasoning"] or 0
+    return Usage(
+        input_uncached=uncached,
+        cache_read=counts["cache_read"],
+        cache_write=counts["cache_write"],
+        cache_write_1h=counts["cache_write_1h"],
+        output=output,
+        reasoning=counts["reasoning"],
+    )
+
+
+def _count(value: Any) -> int | None:
+    """A token count: a whole number from 0; anything else is unknown."""
+    amount = number(value)
+    return int(amount) if amount is not None and amount >= 0 else None
