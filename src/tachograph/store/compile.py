@@ -1,0 +1,252 @@
+"""Turns a Scan into SQL with parameters: one compiler, and one table of what each engine says differently."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tachograph.errors import QueryError
+from tachograph.scan import Agg, Any_, Bucket, Match, Scan
+from tachograph.store.schema import TABLES
+
+ATTRIBUTES: Final = "attributes."
+CALENDAR: Final = ("minute", "hour", "day", "week", "month")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How one engine writes what SQL engines disagree about; `{}` is filled with SQL, never with a value.
+
+    `json_kinds` are the texts that an attribute's value has when it is read as text: they are compared as numbers or
+    booleans where the asker's value is one.
+    """
+
+    parameter: str
+    functions: dict[str, str]  # of one column {0}; {1} is the quantile
+    seconds: str  # bucket of {1} nanoseconds
+    calendar: str  # bucket of calendar unit {1} in time zone {2}
+    attribute: str  # the value in JSON column {0} under JSON pointer {1}, as text, NULL where there is none
+    number: str  # text as a number, NULL where it is none
+    contains: str
+    prefix: str
+    distinct: str  # unequal, NULL included
+
+
+DUCKDB: Final = Engine(
+    parameter="?",
+    functions={
+        "count": "count({0})",
+        "sum": "sum({0})",
+        "min": "min({0})",
+        "max": "max({0})",
+        "avg": "avg({0})",
+        "count_distinct": "count(DISTINCT {0})",
+        "quantile": "quantile_cont({0}, {1})",
+        "any": "any_value({0})",
+        "count_if_true": "count_if({0})",
+    },
+    seconds="({0} // {1}) * {1}",
+    calendar="epoch_ns(date_trunc('{1}', to_timestamp({0} // 1000000000) AT TIME ZONE '{2}') AT TIME ZONE '{2}')",
+    attribute="json_extract_string({0}, {1})",
+    number="try_cast({0} AS DOUBLE)",
+    contains="contains(lower({0}), lower({1}))",
+    prefix="starts_with(lower({0}), lower({1}))",
+    distinct="{0} IS DISTINCT FROM {1}",
+)
+
+
+@dataclass(slots=True)
+class Compiled:
+    """SQL, its parameters in order, and which columns of the answer are JSON text."""
+
+    sql: str
+    parameters: list[Any]
+    json_names: list[str]
+
+
+def compile_scan(scan: Scan, engine: Engine = DUCKDB) -> Compiled:
+    """The SQL of a scan; raises QueryError for a table, column, function, operator or time zone that is not known."""
+    return _Compiler(scan, engine).compile()
+
+
+class _Compiler:
+    """One scan on its way to SQL: `parameters` grow in the order in which they are written."""
+
+    def __init__(self, scan: Scan, engine: Engine) -> None:
+        if scan.table not in TABLES:
+            raise _unknown("table", scan.table, TABLES)
+        self.scan = scan
+        self.engine = engine
+        self.types = {column.name: column.type for column in TABLES[scan.table]}
+        self.parameters: list[Any] = []
+
+    def compile(self) -> Compiled:
+        scan = self.scan
+        if not scan.select:
+            raise QueryError(f"scan of {scan.table}: got no columns; expected at least one in select")
+        self._check_groups()
+        names = [f"{self.value(what)} AS {_quoted(name)}" for name, what in scan.select.items()]
+        parts = [f"SELECT {', '.join(names)}", f"FROM {scan.table}"]
+        if scan.where:
+            parts.append("WHERE " + " AND ".join(self.condition(match) for match in scan.where))
+        if scan.group_by:
+            parts.append("GROUP BY " + ", ".join(str(list(scan.select).index(name) + 1) for name in scan.group_by))
+        if scan.order_by:
+            parts.append("ORDER BY " + ", ".join(self.order(name, down) for name, down in scan.order_by))
+        parts += self._limits()
+        return Compiled(
+            "\n".join(parts), self.parameters, [n for n, what in scan.select.items() if self._is_json(what)]
+        )
+
+    def _check_groups(self) -> None:
+        scan = self.scan
+        for name in scan.group_by:
+            if name not in scan.select or isinstance(scan.select[name], Agg):
+                raise _unknown("group", name, [n for n, what in scan.select.items() if not isinstance(what, Agg)])
+        if scan.group_by or any(isinstance(what, Agg) for what in scan.select.values()):
+            for name, what in scan.select.items():
+                if not isinstance(what, Agg) and name not in scan.group_by:
+                    raise QueryError(
+                        f"scan of {scan.table}: got {name!r} beside aggregates; expected it in group_by",
+                        f"group by {name!r}, or take Agg('any', ...) of it",
+                    )
+
+    def _limits(self) -> list[str]:
+        scan = self.scan
+        if (scan.limit is not None and scan.limit < 0) or scan.offset < 0:
+            raise QueryError(f"scan of {scan.table}: got limit {scan.limit}, offset {scan.offset}; expected at least 0")
+        limits = [] if scan.limit is None else [f"LIMIT {int(scan.limit)}"]
+        return limits + ([f"OFFSET {int(scan.offset)}"] if scan.offset else [])
+
+    def _is_json(self, what: str | Agg | Bucket) -> bool:
+        if isinstance(what, Agg):
+            return what.function in ("any", "min", "max") and self.types.get(what.column) == "json"
+        return isinstance(what, str) and self.types.get(what) == "json"
+
+    def value(self, what: str | Agg | Bucket) -> str:
+        """SQL of one entry of select."""
+        if isinstance(what, Agg):
+            return self.aggregate(what)
+        return self.bucket(what) if isinstance(what, Bucket) else self.column(what)
+
+    def column(self, name: str) -> str:
+        """SQL of a column, or of one attribute."""
+        if name in self.types:
+            return _quoted(name)
+        if name.startswith(ATTRIBUTES) and "attributes" in self.types:
+            key = name.removeprefix(ATTRIBUTES).replace("~", "~0").replace("/", "~1")
+            return self.engine.attribute.format(_quoted("attributes"), _literal("/" + key))
+        raise _unknown("column", name, self.types, f" of {self.scan.table}")
+
+    def aggregate(self, agg: Agg) -> str:
+        if agg.function not in self.engine.functions:
+            raise _unknown("function", agg.function, self.engine.functions)
+        if not agg.column:
+            if agg.function != "count":
+                raise QueryError(f"{agg.function}: got no column; expected one")
+            return "count(*)"
+        column = self.column(agg.column)
+        if agg.function in ("sum", "avg", "quantile") and agg.column not in self.types:
+            column = self.engine.number.format(column)
+        if agg.function == "quantile" and not (agg.argument is not None and 0 <= agg.argument <= 1):
+            raise QueryError(f"quantile of {agg.column}: got {agg.argument!r}; expected a number from 0 to 1")
+        return self.engine.functions[agg.function].format(column, repr(float(agg.argument or 0)))
+
+    def bucket(self, bucket: Bucket) -> str:
+        column = self.column(bucket.column)
+        if self.types.get(bucket.column) != "int":
+            raise QueryError(f"bucket: got column {bucket.column!r}; expected one that holds nanoseconds")
+        if isinstance(bucket.width, int):
+            if bucket.width <= 0:
+                raise QueryError(f"bucket: got {bucket.width} seconds; expected at least 1")
+            return self.engine.seconds.format(column, bucket.width * 1_000_000_000)
+        if bucket.width not in CALENDAR:
+            raise _unknown("bucket", bucket.width, CALENDAR)
+        check_timezone(bucket.timezone)
+        return self.engine.calendar.format(column, bucket.width, bucket.timezone)
+
+    def order(self, name: str, is_descending: bool) -> str:
+        written = _quoted(name) if name in self.scan.select else self.column(name)
+        return f"{written} {'DESC' if is_descending else 'ASC'} NULLS LAST"
+
+    def condition(self, match: Match | Any_) -> str:
+        if isinstance(match, Any_):
+            return "(" + (" OR ".join(self.condition(part) for part in match.matches) or "false") + ")"
+        column, value = self.column(match.column), match.value
+        if match.op in ("is_null", "not_null"):
+            return f"{column} IS {'NOT ' if match.op == 'not_null' else ''}NULL"
+        if match.op in ("contains", "prefix"):
+            text = self.engine.contains if match.op == "contains" else self.engine.prefix
+            return text.format(column, self.parameter(str(value)))
+        if match.op == "in":
+            return self._is_one_of(match, column)
+        if match.op not in _COMPARE:
+            raise _unknown("operator", match.op, [*_COMPARE, "in", "contains", "prefix", "is_null", "not_null"])
+        if value is None and match.op in ("=", "!="):
+            return f"{column} IS {'NOT ' if match.op == '!=' else ''}NULL"
+        column, value = self._comparable(match.column, column, value)
+        written = self.parameter(value)
+        return self.engine.distinct.format(column, written) if match.op == "!=" else f"{column} {match.op} {written}"
+
+    def _is_one_of(self, match: Match, column: str) -> str:
+        """Attributes may be compared with values of several types, so each type has its own list."""
+        if isinstance(match.value, str) or not isinstance(match.value, Collection):
+            raise QueryError(f"{match.column} in: got {match.value!r}; expected a list")
+        lists: dict[str, list[str]] = {}
+        for value in match.value:
+            written, compared = self._comparable(match.column, column, value)
+            lists.setdefault(written, []).append(compared)
+        tests = [f"{key} IN ({', '.join(self.parameter(v) for v in values)})" for key, values in lists.items()]
+        return f"({' OR '.join(tests)})" if tests else "false"
+
+    def _comparable(self, name: str, column: str, value: Any) -> tuple[str, Any]:
+        """Column and value in one type."""
+        kind = self.types.get(name)
+        if kind is None:
+            if isinstance(value, bool):
+                return column, "true" if value else "false"
+            return (self.engine.number.format(column), value) if isinstance(value, int | float) else (column, value)
+        allowed = _VALUES[kind]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind in ("int", "float")):
+            raise QueryError(f"{name}: got {value!r}; expected {kind}")
+        return column, value
+
+    def parameter(self, value: Any) -> str:
+        self.parameters.append(value)
+        return self.engine.parameter
+
+
+_COMPARE: Final = ("=", "!=", "<", "<=", ">", ">=")
+_VALUES: Final[dict[str, tuple[type, ...]]] = {
+    "text": (str,),
+    "json": (str,),
+    "int": (int, float),
+    "float": (int, float),
+    "bool": (bool,),
+}
+
+
+def check_timezone(name: str) -> None:
+    """Raise QueryError where the name is no time zone; one that passes is safe to write into SQL."""
+    try:
+        known = name == "UTC" or (name.isascii() and "'" not in name and zoneinfo.ZoneInfo(name) is not None)
+    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError in a ValueError's place, by Python version
+        known = False
+    except KeyError:
+        known = False
+    if not known:
+        raise QueryError(f"time zone: got {name!r}; expected a name like Europe/Berlin", "UTC is always known")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _unknown(what: str, got: object, known: Collection[str], where: str = "") -> QueryError:
+    return QueryError(f"{what}{where}: got {got!r}; expected one of {', '.join(sorted(known))}")
