@@ -104,6 +104,13 @@ DETAILS: Final = "gen_ai.client.inference.operation.details"
 
 GENAI = Dialect(
     name="genai",
+    scopes=(
+        "opentelemetry.instrumentation.genai.*",
+        "opentelemetry.instrumentation.openai_v2",
+        "opentelemetry.instrumentation.google_genai",
+        "opentelemetry.instrumentation.vertexai",
+        "com.anthropic.sdk.*",
+    ),
     signatures=("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system"),
     named_roles={DETAILS: MODEL_CALL},
 )

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from copy import copy
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from tachograph.dialects import genai
-from tachograph.dialects.table import FACTORS, Dialect, Name, Names, Record
+from tachograph.dialects.table import FACTORS, Dialect, Names, Record
 from tachograph.model import AGENT, MODEL_CALL, STEP, Attributes, Batch, Content, Event, Meaning, Source, Span
 from tachograph.vocabulary import FINISH_REASONS, TOKENS, number, provider, text, tokens, truth
 
 # A text longer than this (characters) is kept once by its hash, whatever it is; shorter ones stay in the attributes.
 LONG_TEXT: Final = 1024
 
-_NUMBERS: Final = frozenset(("attempt", "http_status", "ttft_ns", "duration_ns", "cost_nanousd", "failed_attempts"))
 _TRUTHS: Final = frozenset(("is_streaming", "is_error", "is_notional", "is_noise"))
+_OTHERS: Final = _TRUTHS | {"attempt", "http_status", "ttft_ns", "duration_ns", "cost_nanousd", "failed_attempts"}
+# Plans kept for each dialect; flattened lists of messages make many shapes.
+PLANS_MAX: Final = 4096
 _RAW_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODE: Final = msgspec.json.Encoder().encode
+
+
+# A field of Meaning and the attributes that hold it, best first, each with its factor to nanoseconds (0 = none).
+Step = tuple[str, tuple[tuple[str, int], ...]]
+# The steps for text fields, for numbers and truths, for token counts; and the attributes that are content.
+Plan = tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...], tuple[tuple[str, str], ...]]
 
 
 class Compiled:
@@ -36,22 +43,43 @@ class Compiled:
             fields[name] = names
         for slot, keys in dialect.contents.items():
             contents[slot] = (*keys, *contents.get(slot, ()))
-        # attribute -> (field, place in its order of precedence, factor to nanoseconds or 0)
-        self.rules: dict[str, tuple[tuple[str, int, int], ...]] = {}
-        for name, names in fields.items():
-            for place, spec in enumerate(names):
-                self._add(name, place, spec)
+        self.fields = fields
         self.slots = {key: slot for slot, keys in contents.items() for key in keys if not key.endswith("*")}
         self.prefixes = tuple((key[:-1], slot) for slot, keys in contents.items() for key in keys if key.endswith("*"))
         self.roles = tuple((dialect.roles or {}).items()) + (tuple(genai.ROLES.items()) if dialect.is_standard else ())
         self.named = {name: role for name, role in dialect.named_roles.items() if not name.endswith("*")}
         self.named_prefixes = tuple((n[:-1], role) for n, role in dialect.named_roles.items() if n.endswith("*"))
         self.masks = frozenset(dialect.masks)
+        self._plans: dict[tuple[str, ...], Plan] = {}
 
-    def _add(self, name: str, place: int, spec: Name) -> None:
-        factor = 0 if isinstance(spec, str) else FACTORS[type(spec)]
-        key = spec if isinstance(spec, str) else spec.name
-        self.rules[key] = (*self.rules.get(key, ()), (name, place, factor))
+    def plan(self, attributes: Attributes) -> Plan:
+        """How to read a record with these attribute names; records of one kind share one plan."""
+        shape = tuple(attributes)
+        plan = self._plans.get(shape)
+        if plan is None:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            plan = self._plans[shape] = self._made(attributes)
+        return plan
+
+    def _made(self, attributes: Attributes) -> Plan:
+        texts: list[Step] = []
+        others: list[Step] = []
+        usage: list[Step] = []
+        for name, names in self.fields.items():
+            found = []
+            for spec in names:
+                key, factor = (spec, 0) if isinstance(spec, str) else (spec.name, FACTORS[type(spec)])
+                if key in attributes:
+                    found.append((key, factor))
+            if found:
+                (usage if name in TOKENS else others if name in _OTHERS else texts).append((name, tuple(found)))
+        moved = []
+        for key in attributes:
+            slot = self.slots.get(key) or next((slot for prefix, slot in self.prefixes if key.startswith(prefix)), "")
+            if slot:
+                moved.append((key, slot))
+        return tuple(texts), tuple(others), tuple(usage), tuple(moved)
 
     def role(self, name: str, attributes: Attributes) -> str | None:
         """The role of a record by its name or its attributes; None where the dialect does not say."""
@@ -74,6 +102,8 @@ class Normaliser:
     def __init__(self, dialects: Iterable[Dialect]) -> None:
         self._dialects = [Compiled(d) for d in dialects]
         self._plain = Compiled(genai.GENAI)
+        self._names = tuple(name for compiled in self._dialects for name in compiled.dialect.names)
+        self._shapes: dict[tuple[str, ...], Compiled] = {}
 
     def __call__(self, batch: Batch) -> None:
         """Understand the records of a batch, in place."""
@@ -104,11 +134,19 @@ class Normaliser:
         return None
 
     def _by_record(self, record: Record) -> Compiled:
-        name, attributes = record.name, record.attributes
-        for compiled in self._dialects:
-            dialect = compiled.dialect
-            if dialect.names and name.startswith(dialect.names):
-                return compiled
+        if record.name.startswith(self._names):
+            for compiled in self._dialects:
+                if compiled.dialect.names and record.name.startswith(compiled.dialect.names):
+                    return compiled
+        shape = tuple(record.attributes)
+        found = self._shapes.get(shape)
+        if found is None:
+            if len(self._shapes) >= PLANS_MAX:
+                self._shapes.clear()
+            found = self._shapes[shape] = self._by_signature(record.attributes)
+        return found
+
+    def _by_signature(self, attributes: Attributes) -> Compiled:
         for compiled in self._dialects:
             if any(signature in attributes for signature in compiled.dialect.signatures):
                 return compiled
@@ -131,59 +169,52 @@ def _template(compiled: Compiled, source: Source) -> Meaning:
 
 
 def _read(record: Record, compiled: Compiled, template: Meaning) -> None:
-    """Set one record's meaning and contents in one pass over its attributes."""
-    meaning: Meaning = copy(template)
-    rules, slots, prefixes, masks = compiled.rules, compiled.slots, compiled.prefixes, compiled.masks
-    best: dict[str, tuple[int, Any, int]] = {}
-    moved: list[tuple[str, str]] | None = None
-    for key, value in record.attributes.items():
-        rule = rules.get(key)
-        if rule is not None:
-            for name, place, factor in rule:
-                old = best.get(name)
-                if (old is None or place < old[0]) and value is not None and value != "":
-                    best[name] = (place, value, factor)
-        slot = slots.get(key)
-        if slot is not None:
-            moved = moved or []
-            moved.append((key, slot))
-        elif isinstance(value, str):
-            if len(value) > LONG_TEXT:
-                moved = moved or []
-                moved.append((key, _prefixed(key, prefixes)))
-            elif prefixes and (slot := _prefixed(key, prefixes)):
-                moved = moved or []
-                moved.append((key, slot))
-        elif prefixes and isinstance(value, list | int | float) and (slot := _prefixed(key, prefixes)):
-            moved = moved or []
-            moved.append((key, slot))
-    usage: dict[str, Any] = {}
-    for name, (_, value, factor) in best.items():
-        if name in TOKENS:
-            usage[name] = number(value)
-        elif factor or name in _NUMBERS:
-            amount = number(value)
-            if amount is not None:
-                setattr(meaning, name, round(amount * (factor or 1)))
-        elif name in _TRUTHS:
-            setattr(meaning, name, truth(value))
-        else:
-            word = text(value)
+    """Set one record's meaning and contents."""
+    meaning: Meaning = template.__copy__()  # type: ignore[attr-defined]  # copy.copy takes three times as long
+    attributes = record.attributes
+    texts, others, counts, moved = compiled.plan(attributes)
+    masks = compiled.masks
+    for name, keys in texts:
+        for key, _ in keys:
+            word = attributes[key]
+            if word.__class__ is not str:
+                word = text(word)
             if word and word not in masks:
                 setattr(meaning, name, word)
+                break
+    for name, keys in others:
+        _other(meaning, name, keys, attributes)
+    usage: dict[str, Any] = {}
+    for name, keys in counts:
+        for key, _ in keys:
+            amount = number(attributes[key])
+            if amount is not None:
+                usage[name] = amount
+                break
     _conclude(record, compiled, meaning, usage)
+    for key, value in attributes.items():
+        if value.__class__ is str and len(value) > LONG_TEXT and all(key != known for known, _ in moved):
+            moved = (*moved, (key, ""))
     if moved:
         record.contents = _contents(record, moved, masks)
-    if isinstance(record, Event):
-        _body(record, compiled)
+    if record.__class__ is Event:
+        _body(record)
     record.meaning = meaning
 
 
-def _prefixed(key: str, prefixes: tuple[tuple[str, str], ...]) -> str:
-    for prefix, slot in prefixes:
-        if key.startswith(prefix):
-            return slot
-    return ""
+def _other(meaning: Meaning, name: str, keys: tuple[tuple[str, int], ...], attributes: Attributes) -> None:
+    """Set a field that is a number, an amount of time or money, or a truth value."""
+    for key, factor in keys:
+        value: float | int | bool | None
+        if name in _TRUTHS:
+            value = truth(attributes[key])
+        else:
+            value = number(attributes[key])
+            if value is not None:
+                value = round(value * (factor or 1))
+        if value is not None:
+            setattr(meaning, name, value)
+            return
 
 
 def _conclude(record: Record, compiled: Compiled, meaning: Meaning, usage: dict[str, Any]) -> None:
@@ -229,7 +260,7 @@ def _exception(record: Record, meaning: Meaning) -> None:
             return
 
 
-def _contents(record: Record, moved: list[tuple[str, str]], masks: frozenset[str]) -> list[Content] | None:
+def _contents(record: Record, moved: Sequence[tuple[str, str]], masks: frozenset[str]) -> list[Content] | None:
     """Take the texts of some attributes out of a record, as contents."""
     contents: list[Content] = []
     attributes = record.attributes
@@ -256,7 +287,7 @@ def content(slot: str, key: str, value: Any) -> Content:
     return Content(slot, key, [_ENCODE(value).decode()])
 
 
-def _body(event: Event, compiled: Compiled) -> None:
+def _body(event: Event) -> None:
     """Move the body of a log record into the contents where it is long or a message."""
     body = event.body
     slot = MESSAGE_EVENTS.get(event.name, "")
