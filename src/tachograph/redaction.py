@@ -1,0 +1,355 @@
+"""Take secrets out of a batch before anything of it is kept or passed on, and message texts where they are not wanted.
+
+A record is first written as one JSON text and that text is searched once by an engine of linear time (the one that
+pydantic-core brings). Only a record in which that finds something is looked at field by field, so that clean telemetry
+costs microseconds. The first look may be too strict, never too lax: what the second finds, the first must have seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec.structs import astuple
+from pydantic_core import SchemaValidator, core_schema
+
+from tachograph.errors import ConfigError
+from tachograph.model import Attributes, Batch, Content, Event, Meaning, Point, Report, Source, Span
+
+MODES: Final = ("redacted", "none", "full")
+_Record = Span | Event | Point | Report
+
+# How secrets look
+
+
+class _Shape(NamedTuple):
+    """How one kind of secret looks: `keep` stays, `secret` goes, `then` must follow, `ahead` must hold for the secret.
+
+    `trigger` is what tells in linear time whether a text is worth a closer look: without lookaround, seeing all that
+    the rest sees, in the text itself and in a JSON text that quotes it. By default it is keep, secret and then.
+    """
+
+    kind: str
+    secret: str
+    keep: str = ""
+    then: str = ""
+    ahead: str = ""
+    trigger: str = ""
+
+
+_SOLID = "[A-Za-z0-9_-]"
+_VALUE = r"""[^\x00-\x20"'\\,;&<>(){}\[\]`]"""
+_BLANK = r"(?:[ \t]|\\+[nrt]){0,6}"
+_SIGN = f"{_BLANK}(?:=>|:=|[:=]){_BLANK}"
+_QUOTE = r"""\\*["']"""
+_PEM_END = "PRIVATE KEY(?: BLOCK)?-----"
+_PEM = r"(?:[A-Za-z0-9+/=\s,:.()_-]|\\+[nrtu/])"
+
+# Names of secrets; case does not matter.
+_PASSWORD = "passw(?:or)?d|passphrase|passcode|pwd|[_-]pass"
+_SECRET = (
+    "secret(?:[_-]?access)?(?:[_-]?key)?|credentials?|connection[_-]?string|shared[_-]?access[_-]?signature|"
+    "(?:api|access|private|signing|encryption|account|master)[_-]?key"
+)
+_TOKEN = "(?:auth|access|refresh|id|session|bearer|csrf|xsrf|security|api|bot)[_-]?token"
+_HEADER = "(?:proxy-)?authorization|(?:set-)?cookie"
+_NAMED = f"(?i:{_PASSWORD}|{_SECRET}|{_TOKEN})(?:{_QUOTE})?{_SIGN}"
+_NAMED_QUOTED = f"(?i:{_PASSWORD}|{_SECRET}|{_TOKEN}|{_HEADER})(?:{_QUOTE})?{_SIGN}\\[?{_BLANK}{_QUOTE}"
+
+# A quoted value up to its end, at the depth of quoting where it stands: plain, in a JSON text, in one in another.
+_QUOTED = (
+    r"(?:(?<=(?<!\\)\")(?:[^\"\\\n]|\\.)+"
+    r"|(?<=(?<!\\)')(?:[^'\\\n]|\\.)+"
+    r"|(?<=(?<!\\)\\\")(?:[^\"\\]|\\\\(?:[^\"\\]|\\\"|\\\\))+"
+    r"|(?<=\\['\"])[^\"'\\]+)"
+)
+
+_SHAPES: Final = (
+    _Shape(
+        "private_key",
+        f"-----BEGIN [A-Z0-9 ]{{0,30}}{_PEM_END}(?:{_PEM}*?-----END [A-Z0-9 ]{{0,30}}{_PEM_END}|{_PEM}*)",
+        trigger="-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY",
+    ),
+    _Shape("anthropic_key", f"sk-ant-{_SOLID}{{8,}}"),
+    _Shape("langfuse_key", f"[ps]k-lf-{_SOLID}{{8,}}"),
+    _Shape("openai_key", f"sk-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}*[0-9])"),
+    _Shape("google_key", f"AIza{_SOLID}{{30,}}|ya29\\.{_SOLID}{{16,}}|GOCSPX-{_SOLID}{{16,}}"),
+    _Shape("github_token", "gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"),
+    _Shape("gitlab_token", f"gl(?:pat|ptt|dt|rt|cbt|soat|ft|imt|agent)-{_SOLID}{{16,}}"),
+    _Shape("slack_token", f"xox[abceoprs]-{_SOLID}{{10,}}|xapp-{_SOLID}{{16,}}"),
+    _Shape("slack_webhook", "[A-Z0-9]{6,}/[A-Z0-9]{6,}/[A-Za-z0-9]{12,}", keep=r"hooks\.slack\.com/services/"),
+    _Shape("aws_key", "(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}", then="(?:[^A-Za-z0-9]|$)"),
+    _Shape("huggingface_token", "hf_[A-Za-z0-9]{20,}", ahead="(?=[A-Za-z0-9_]*[0-9A-Z])"),
+    _Shape("npm_token", "npm_[A-Za-z0-9]{30,}"),
+    _Shape("pypi_token", f"pypi-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}*[A-Z0-9])"),
+    _Shape("stripe_key", "[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{16,}"),
+    _Shape("sendgrid_key", f"SG\\.{_SOLID}{{16,}}\\.{_SOLID}{{16,}}"),
+    _Shape("digitalocean_token", "do[opr]_v1_[a-f0-9]{20,}"),
+    _Shape("posthog_key", "ph[cx]_[A-Za-z0-9]{16,}"),
+    _Shape("langsmith_key", "lsv2_(?:pt|sk)_[A-Za-z0-9_]{16,}"),
+    _Shape("logfire_token", "pylf_v[0-9]_[a-z]{2}_[A-Za-z0-9]{16,}"),
+    _Shape(
+        "api_key",
+        f"(?:gsk_|r8_|xai-|pplx-|tvly-|nvapi-|csk-|dapi|shpat_|dckr_pat_|lin_api_|sntry[su]_|hvs\\.|ntn_){_SOLID}{{24,}}",
+        ahead="(?=[A-Za-z0-9_.-]*[0-9])",
+    ),
+    _Shape("telegram_token", f"[0-9]{{8,10}}:AA{_SOLID}{{33}}"),
+    _Shape("jwt", f"eyJ{_SOLID}{{8,}}(?:\\.{_SOLID}*){{1,4}}"),
+    _Shape(
+        "password", r"[^\x00-\x20/@\"'\\<>\[\]]+", keep=r"://[^\x00-\x20/@:\"'\\<>\[\]]*:", then="@"
+    ),  # scheme://user:password@host
+    _Shape(
+        "password",
+        r"[^\x00-\x20\"'\\\[]+",
+        keep=rf"curl [^\n]{{0,200}}?(?:-u|--user)[ =](?:{_QUOTE})?[^\x00-\x20:\"'\\]+:",
+        trigger="curl [^\n]{0,400}?(?:-u|--user)[ =]",
+    ),
+    _Shape(
+        "authorization",
+        r"[A-Za-z0-9+/=._~:-]{12,}",
+        keep=r"(?i:bearer|basic)(?:[ \t]|\\+t|%20|\+)+",
+        ahead="(?=[A-Za-z+/=._~:-]*(?:[0-9]|[a-z][A-Z]|=))",
+    ),
+    _Shape(
+        "authorization",
+        f"{_VALUE}{{8,}}",
+        keep=f"(?i:authorization)(?:{_QUOTE})?{_SIGN}(?:{_QUOTE})?",
+        ahead=f"(?={_VALUE}*[0-9])",
+    ),
+    _Shape(
+        "cookie",
+        r"(?:[^\x00-\x1f\"'\\\[]|\[redacted:[a-z_]+\]){6,}",
+        keep=rf"(?i:cookie)(?:{_QUOTE})?{_BLANK}:{_BLANK}(?:{_QUOTE})?",
+        ahead=r"(?=[^\x00-\x20\"'\\=;]{1,64}=)",
+    ),
+    _Shape("", f"(?!\\[redacted:){_QUOTED}", keep=_NAMED_QUOTED, trigger=_NAMED_QUOTED),
+    _Shape(
+        "",
+        f"(?![$*%]){_VALUE}{{6,}}+(?!\\()",  # a call of a function is code, not a value
+        keep=_NAMED,
+        ahead=f"(?={_VALUE}*?[0-9!@#^*+/?~])",
+        trigger=f"{_NAMED}{_VALUE}{{6}}",
+    ),
+    _Shape(
+        "token",
+        "[A-Za-z0-9_./+=~-]{16,}",
+        keep=f"(?i:token)(?:{_QUOTE})?{_SIGN}(?:{_QUOTE})?",
+        ahead="(?=[A-Za-z_./+=~-]*[0-9])",
+    ),
+)
+
+# A secret without a name starts where a word starts; also after an escape in a quoted text (\n) or an address (%3D).
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
+
+
+def _kind(name: str) -> str:
+    """What is behind a name: password, private_key, api_key, token, cookie, authorization, else secret."""
+    plain = name.lower().replace("-", "_")
+    if "pass" in plain or "pwd" in plain:
+        return "password"
+    for kind in ("private_key", "api_key", "connection_string", "token", "cookie", "authorization"):
+        if kind in plain or kind.replace("_", "") in plain:
+            return kind
+    return "secret"
+
+
+def _any_of(triggers: list[str]) -> Callable[[str], bool]:
+    """Whether any of the triggers is in a text. Text that is no Unicode (lone surrogates) is never found."""
+    pattern = "|".join(f"(?:{trigger})" for trigger in triggers)
+    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")).isinstance_python
+
+
+def _trigger(shape: _Shape) -> str:
+    return shape.trigger or f"{shape.keep}(?:{shape.secret}){shape.then}"
+
+
+def _compiled(shape: _Shape) -> re.Pattern[str]:
+    then = f"(?={shape.then})" if shape.then else ""
+    return re.compile(f"({shape.keep or _START}){shape.ahead}(?:{shape.secret}){then}")
+
+
+_FINDERS: Final = [(shape.kind, _any_of([_trigger(shape)]), _compiled(shape)) for shape in _SHAPES]
+_SECRET_NAMES = f"{_PASSWORD}|{_SECRET}|{_TOKEN}|{_HEADER}"
+_SECRET_KEY: Final = re.compile(f"(?:(?:^pass|{_SECRET_NAMES})s?|token)$", re.IGNORECASE)
+_MEMBER = f'(?i:(?:pass|{_SECRET_NAMES})s?|token)":["\\[{{0-9-]'  # a secret name and any value but true, false, null
+_may_hold_secret: Final = _any_of([*map(_trigger, _SHAPES), _MEMBER])
+_TOKEN_BYTES_MIN: Final = 8  # an attribute `token` with a shorter text is a word of a text, not a secret
+
+
+def redact_text(text: str) -> str:
+    """The text with each secret in it replaced by `[redacted:kind]`; doing it twice changes nothing more."""
+    is_unicode = text.isascii() or _is_unicode(text)
+    for kind, is_likely, pattern in _FINDERS:
+        if not is_unicode or is_likely(text):
+            text = pattern.sub(lambda match: f"{match[1]}[redacted:{kind or _kind(match[1])}]", text)  # noqa: B023
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=8192)
+def _secret_kind(key: str) -> str:
+    """What kind of secret an attribute of this name holds, "" = none."""
+    match = _SECRET_KEY.search(key)
+    return _kind(match[0]) if match else ""
+
+
+# Records
+
+
+def redact(batch: Batch, mode: str = "redacted") -> None:
+    """Take the secrets out of everything in the batch, in place.
+
+    Modes: `redacted` keeps messages without their secrets; `none` keeps no text of prompts, answers and tools, only
+    their sizes; `full` keeps messages as they came and takes secrets out of everything else.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"content: got {mode!r}; expected one of {', '.join(MODES)}", 'content = "redacted"')
+    seen: set[int] = set()
+    groups: tuple[list[Any], ...] = (batch.spans, batch.events, batch.points, batch.reports)
+    for records in groups:
+        for record in records:
+            source = getattr(record, "source", None)
+            if source is not None and id(source) not in seen:
+                seen.add(id(source))
+                _redact_fields(source)
+            if mode == "none" and isinstance(record, (Span, Event)):
+                _drop_contents(record)
+            if _is_suspect(record, mode):
+                _redact_fields(record, mode)
+    batch.reasons = [redact_text(reason) for reason in batch.reasons]
+
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def _is_suspect(record: _Record, mode: str) -> bool:
+    """The first look: may any text of the record hold a secret? The source is looked at once for all its records."""
+    fields = list(astuple(record))
+    for index, value in enumerate(fields):
+        kind = value.__class__
+        if kind is Meaning:
+            fields[index] = astuple(value)
+        elif kind is Source:
+            fields[index] = None
+        elif kind is list and value and value[0].__class__ is Content:
+            if any(_secret_kind(content.key) for content in value):
+                return True
+            if mode == "full":
+                fields[index] = [content for content in value if not content.slot]
+    try:
+        return _may_hold_secret(_encode(fields).decode())
+    except (UnicodeError, ValueError, OverflowError, RecursionError):
+        return True  # not what JSON can say, so it takes the long way
+
+
+def _redact_fields(struct: Any, mode: str = "") -> None:
+    """The second look: every field of a record, whatever fields it has."""
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        if value and not isinstance(value, (int, float, Source)):
+            setattr(struct, name, _redacted(value, mode))
+
+
+def _redacted(value: Any, mode: str) -> Any:
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, list):
+        return [_redacted(item, mode) for item in value]
+    if isinstance(value, dict):
+        return {redact_text(key): _redacted_member(key, item, mode) for key, item in value.items()}
+    if isinstance(value, Content):
+        _redact_content(value, mode)
+    elif isinstance(value, msgspec.Struct):
+        _redact_fields(value, mode)
+    return value
+
+
+def _redact_content(content: Content, mode: str) -> None:
+    kind = _secret_kind(content.key)
+    if kind and not content.slot:
+        content.pieces, content.is_list = [f"[redacted:{kind}]"], False
+    elif mode != "full" or not content.slot:
+        _redact_fields(content)
+
+
+def _redacted_member(key: str, value: Any, mode: str) -> Any:
+    """An attribute: all of its value goes where its name is that of a secret."""
+    kind = _secret_kind(key)
+    if not kind or value is None or value is True or value is False or value in ("", [], {}):
+        return _redacted(value, mode)
+    if kind == "token" and (
+        isinstance(value, (int, float)) or (isinstance(value, str) and len(value) < _TOKEN_BYTES_MIN)
+    ):
+        return value  # a count, or a token of a text
+    return f"[redacted:{kind}]"
+
+
+# Mode `none`: the texts of prompts, answers and tools by the names of the attributes that hold them. The dialects name
+# theirs in the contents they make; this list is for records that no dialect claims, and for the events inside spans.
+_CONTENT_KEY: Final = re.compile(
+    r"""(?x)
+    gen_ai\.(?:prompt|completion)(?:\.\d.*)? | gen_ai\.(?:input|output)\.messages | gen_ai\.system_instructions
+    | gen_ai\.tool\.(?:call\.)?(?:arguments|result|definitions|message) | gen_ai\.(?:event\.)?content(?:\..*)?
+    | llm\.(?:prompts|completions|tools|functions|input_messages|output_messages|request\.functions)(?:\..*)?
+    | llm\.prompt_template\.(?:template|variables) | llm\.function_call | (?:input|output)\.value
+    | message\.(?:content|contents|tool_calls)(?:\..*)? | (?:embedding\.embeddings|retrieval\.documents)(?:\..*)?
+    | reranker\.(?:input_documents|output_documents|query)(?:\..*)?
+    | ai\.(?:prompt|response\.(?:text|object|toolCalls|reasoning)|toolCall\.(?:args|result)|values?)(?:\..*)?
+    | traceloop\.entity\.(?:input|output) | openclaw\.content\..* | mcp\.request\.argument\..*
+    | (?:haystack|crewai)\..*(?:inputs?|outputs?|input_data|output_data|messages|arguments|result|replies)
+    | (?:tool[._])?(?:parameters|input|output|arguments|args|args_summary|response|result|json_schema) | function_args
+    | (?:user_|system_)?prompt | (?:assistant_)?response | completion | messages | final_result
+    | all_messages(?:_events)? | pydantic_ai\.(?:all_messages|final_result) | (?:request_|response_)?body | thinking | reasoning | content | text
+    | parts | tool_calls | new_messages
+    """
+)
+
+
+@lru_cache(maxsize=8192)
+def _is_content_key(key: str) -> bool:
+    return _CONTENT_KEY.fullmatch(key) is not None
+
+
+def _drop_contents(record: Span | Event) -> None:
+    """Leave only the sizes of prompts, answers and tool texts: `<attribute>.size_bytes`, `body.size_bytes`."""
+    attributes = record.attributes
+    kept = []
+    for content in record.contents or ():
+        if content.slot or not content.key or _is_content_key(content.key):
+            attributes.pop(content.key, None)
+            size = f"{content.key or 'body'}.size_bytes"
+            attributes[size] = attributes.get(size, 0) + sum(len(piece.encode()) for piece in content.pieces)
+        else:
+            kept.append(content)
+    record.contents = kept or None
+    record.attributes = _without_texts(attributes)
+    if isinstance(record, Event):
+        record.body = _without_texts(record.body)
+    else:
+        for inner in (*(record.events or ()), *(record.links or ())):
+            inner["attributes"] = _without_texts(inner.get("attributes") or {})
+
+
+def _without_texts(value: Any) -> Any:
+    """A value without the members that hold texts of the conversation, at any depth."""
+    if isinstance(value, list):
+        return [_without_texts(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept: Attributes = {}
+    for key, item in value.items():
+        if _is_content_key(key) and isinstance(item, (str, list, dict)):
+            kept[f"{key}.size_bytes"] = len(item.encode() if isinstance(item, str) else _encode(item))
+        else:
+            kept[key] = _without_texts(item) if isinstance(item, (list, dict)) else item
+    return kept
