@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import socket
@@ -14,15 +15,21 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final
 
-from tachograph.config import Address, Settings
+import msgspec
+
+from tachograph import __version__
+from tachograph.config import OTLP_HTTP, Address, Settings
 from tachograph.errors import ConfigError, TachographError
 from tachograph.telemetry import Telemetry, say
 
 if TYPE_CHECKING:
     import uvicorn
 
+    from tachograph.pricing import Prices
     from tachograph.store.contract import Store
 
+SERVER_FILE: Final = "server.json"  # in the home, readable by its owner only
+PRICES_FILE: Final = "prices.toml"
 DAY_NS: Final = 86_400 * 1_000_000_000
 LOOK_S: Final = 5.0  # how often housekeeping looks whether it is quiet
 LOOKS_PER_ROUND: Final = 720  # an hour: retention, and tidying even where it was never quiet
@@ -41,6 +48,8 @@ class Server:
         self.addresses: dict[str, Address] = {}
         self._clock = clock
         self._open = ExitStack()
+        self._is_stopping = threading.Event()
+        self._api_token = secrets.token_urlsafe(32)
 
     def start(self) -> None:
         """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
@@ -56,16 +65,14 @@ class Server:
     def _start(self, opened: ExitStack) -> None:
         from tachograph.ledger import settle
         from tachograph.pipeline import Road, Settled, stages
-        from tachograph.pricing import Prices
 
         settings = self.settings
         self.store = open_store(settings, self._clock)
         opened.callback(self.store.close)
-        prices = Prices(settings.home / "prices.toml")
         self.road = Road(
             self.store,
             stages(settings.content),
-            partial(settle, self.store, prices.price),
+            partial(settle, self.store, open_prices(settings).price),
             time.monotonic_ns,
             self.telemetry,
             settings.queue_bytes_max,
@@ -77,6 +84,7 @@ class Server:
         opened.callback(housekeeping.close)
         self._open_doors(opened)
         self._open_pages(opened)
+        self._tell_commands(opened)
 
     def _open_doors(self, opened: ExitStack) -> None:
         from tachograph.receivers.intake import Intake
@@ -103,11 +111,32 @@ class Server:
     def _open_pages(self, opened: ExitStack) -> None:
         settings = self.settings
         if settings.web:
+            from tachograph.web.api.owner import Deeds
             from tachograph.web.app import create_app
 
-            self.api_token = secrets.token_urlsafe(32)
-            app = create_app(self.reader, clock=self._clock, api_token=self.api_token)
+            deeds = Deeds(lambda batch: self.road.submit(batch).result(), self.store.backup, self.store.clear_demo)
+            app = create_app(
+                self.reader,
+                clock=self._clock,
+                host=settings.web.host,
+                web_token=settings.web_token,
+                api_token=self._api_token,
+                deeds=deeds,
+                otlp=f"http://{self.addresses.get('otlp_http', OTLP_HTTP)}",
+                is_stopping=self._is_stopping.is_set,
+            )
             self._serve("web", settings.web, app, opened)
+        opened.callback(self._is_stopping.set)  # first of all: live pages let go of their connections
+
+    def _tell_commands(self, opened: ExitStack) -> None:
+        """Where we are and the token of our own API, for the commands of the same user: one process has the store."""
+        told = {"pid": os.getpid(), "version": __version__, "token": self._api_token}
+        told |= {name: f"http://{address}" for name, address in self.addresses.items()}
+        path = self.settings.home / SERVER_FILE
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(told))
+        opened.callback(path.unlink, missing_ok=True)
 
     def _serve(self, name: str, address: Address, app: Any, opened: ExitStack) -> None:
         door = HttpDoor(name, address, app)
@@ -193,6 +222,14 @@ def open_store(settings: Settings, clock: Callable[[], int] = time.time_ns) -> S
     except OSError as error:
         raise ConfigError(f"home: cannot make {settings.home}: {error.strerror}", "set TACHOGRAPH_HOME") from None
     return open_folder(settings.home, clock, settings.memory_bytes)
+
+
+def open_prices(settings: Settings) -> Prices:
+    """The prices, with what the operator has put beside the store: what they pay where it is not the list price."""
+    from tachograph.pricing import Prices
+
+    path = settings.home / PRICES_FILE
+    return Prices(path if path.exists() else None)
 
 
 def has_demo(store: Store) -> bool:
