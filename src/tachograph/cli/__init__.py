@@ -12,23 +12,23 @@ from typing import Any, Final, NoReturn
 from tachograph import __version__
 from tachograph.errors import ConfigError, TachographError
 
-# In the order of --help: first what one starts with. Each is a module of this folder with SUMMARY, EXAMPLES (two),
-# arguments(parser) and run(arguments) -> exit code; it imports what is heavy only when it runs.
-COMMANDS: Final = (
-    "up",
-    "usage",
-    "sessions",
-    "show",
-    "explain",
-    "tail",
-    "search",
-    "sql",
-    "doctor",
-    "replay",
-    "demo",
-    "backup",
-    "restore",
-)
+# In the order of --help: first what one starts with. Each is a module of this folder with EXAMPLES (two),
+# arguments(parser) and run(arguments) -> exit code; it is imported when it is asked for, what is heavy when it runs.
+COMMANDS: Final = {
+    "up": "start the server: telemetry in, pages out",
+    "usage": "calls, tokens, errors and cost, by day, model, agent, session, ...",
+    "sessions": "sessions, newest first",
+    "show": "one session or trace as a tree",
+    "explain": "where each number of a model call comes from",
+    "tail": "follow model calls and tool runs as they come in",
+    "search": "where a text stands in prompts, answers and tool results",
+    "sql": "a read-only SQL query",
+    "doctor": "what arrives, what is missing, and how to turn it on",
+    "replay": "recorded request bodies and transcripts into the store",
+    "demo": "recorded sessions to look at, until real data comes",
+    "backup": "copy the store to a new folder, also while the server runs",
+    "restore": "bring a backup back into an empty home",
+}
 DONE, FOUND, YOU, US = 0, 1, 2, 3  # exit codes: done, found something, the asker has to act, we have to act
 INTERRUPTED: Final = 130
 
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if not words:
-            build_parser().print_help(sys.stderr)
+            build_parser("").print_help(sys.stderr)
             return YOU
-        arguments = build_parser(words[:1]).parse_args(words)
+        arguments = build_parser(words[0]).parse_args(words)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except TachographError as error:
@@ -69,8 +69,8 @@ def say_error(error: TachographError) -> None:
         print(f"tachograph: try: {printable(error.hint)}", file=sys.stderr)
 
 
-def build_parser(only: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The parser of all commands; with `only`, the arguments of other commands are left out, which is faster."""
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands; with `only`, the others are named but have no arguments, which is quicker."""
     parser = Parser(
         prog="tachograph",
         description="The flight recorder for AI agents: what they did, how long it took, what it cost.",
@@ -79,17 +79,19 @@ def build_parser(only: Sequence[str] = ()) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tachograph {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    known = [name for name in COMMANDS if name in only] or COMMANDS
-    for name in known:
-        _add(commands, name)
+    for name, summary in COMMANDS.items():
+        if only in (None, name):
+            _add(commands, name, summary)
+        else:
+            commands.add_parser(name, help=summary)
     return parser
 
 
-def _add(commands: Any, name: str) -> None:
+def _add(commands: Any, name: str, summary: str) -> None:
     module = import_module(f"tachograph.cli.{name}")
     command = commands.add_parser(
         name,
-        help=module.SUMMARY,
+        help=summary,
         description=module.__doc__,
         epilog=_examples(module.EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,

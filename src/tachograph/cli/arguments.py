@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tachograph.config import Settings, load
 from tachograph.errors import ConfigError
 from tachograph.scan import Match, Op
+from tachograph.store.schema import TABLES
 
 # Tried in this order: the longer ones first, as they begin with the shorter ones.
 _OPERATORS: Final[tuple[tuple[str, Op], ...]] = (
@@ -23,7 +24,7 @@ _OPERATORS: Final[tuple[tuple[str, Op], ...]] = (
 _NAMES: Final = {"session": "session_id", "trace": "trace_id", "call": "call_id", "prompt": "prompt_id"}
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     """The flag --json."""
     parser.add_argument("--json", action="store_true", help="write JSON")
 
@@ -39,33 +40,33 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def matches(conditions: Sequence[str]) -> tuple[Match, ...]:
-    """The conditions of --where; raises ConfigError for one that is none."""
-    return tuple(_match(text) for text in conditions)
+def matches(conditions: Sequence[str], table: str) -> tuple[Match, ...]:
+    """The conditions of --where on a table; raises ConfigError for one that is none."""
+    types = {column.name: column.type for column in TABLES[table]}
+    return tuple(_match(text, types) for text in conditions)
 
 
-def _match(text: str) -> Match:
+def _match(text: str, types: Mapping[str, str]) -> Match:
     for sign, op in _OPERATORS:
-        name, found, value = text.partition(sign)
-        if found and name.strip().replace("_", "").replace(".", "").isalnum():
-            column = name.strip()
-            return Match(_NAMES.get(column, column), op, _value(value.strip()))
+        name, found, value = (part.strip() for part in text.partition(sign))
+        if found and name.replace("_", "").replace(".", "").isalnum():
+            column = _NAMES.get(name, name)
+            return Match(column, op, _value(value, types.get(column, "text"), name))
     raise ConfigError(
         f'command line: --where: got "{text}"; expected FIELD=VALUE, or with !=, ~, <, <=, >, >=',
         "--where agent=claude-code",
     )
 
 
-def _value(text: str) -> str | int | float | bool:
-    """A number or a truth value where the text is one; columns of text compare with the text of it."""
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def _value(text: str, kind: str, name: str) -> str | int | float | bool:
+    """The value as the column's type; raises ConfigError where it is none of that type."""
+    try:
+        if kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+        return int(text) if kind == "int" else float(text) if kind == "float" else text
+    except (ValueError, KeyError):
+        expected = {"bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
+        raise ConfigError(f'command line: --where: {name}: got "{text}"; expected {expected}') from None
 
 
 def settings(arguments: argparse.Namespace) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +45,25 @@ def find(home: Path) -> Running | None:
     except (OSError, http.client.HTTPException, TachographError):
         return None  # left behind by one that was killed, or another program on its port
     return found
+
+
+def publish(home: Path, where: Running) -> None:
+    """Write where the server is, for its owner's eyes only, whole or not at all."""
+    file = home / FILE_NAME
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(msgspec.json.encode(where))
+    new.replace(file)
+
+
+def withdraw(file: Path) -> None:
+    """Remove what `publish` wrote, if it was this process."""
+    try:
+        if msgspec.json.decode(file.read_bytes(), type=Running).pid == os.getpid():
+            file.unlink()
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return  # never written, or not ours: find() recognises what is left behind
 
 
 class Server:

@@ -1,0 +1,95 @@
+"""The store of a home, asked or fed: through the running server where there is one, else opened by the command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tachograph.cli import running
+from tachograph.cli.periods import clock
+from tachograph.config import Settings
+from tachograph.model import Batch
+from tachograph.scan import Reader
+
+if TYPE_CHECKING:
+    from tachograph.pricing import Prices
+
+_PRICES_FILE: Final = "prices.toml"  # in the home: what the operator pays, where it is not the list price
+
+
+class Sink(Protocol):
+    """Where batches go: the road of this process, or that of the running server."""
+
+    def submit(self, batch: Batch) -> Future[int]:
+        """Take a batch, not to be used afterwards; the future is its commit."""
+        ...
+
+
+class RemoteSink:
+    """The road of a running server."""
+
+    def __init__(self, server: running.Server) -> None:
+        self._server = server
+
+    def submit(self, batch: Batch) -> Future[int]:
+        """As Sink.submit; waits for the answer."""
+        kept: Future[int] = Future()
+        kept.set_result(self._server.commit(batch))
+        return kept
+
+
+@contextmanager
+def open_reader(settings: Settings) -> Iterator[Reader]:
+    """A reader that knows everything acknowledged so far; raises ConfigError where another command has the store."""
+    found = running.find(settings.home)
+    if found is not None:
+        yield running.Server(found)
+        return
+    from tachograph.ledger import settle
+    from tachograph.server import open_store
+
+    with closing(open_store(settings, clock)) as store:
+        prices = _prices(settings)
+        while settle(store, prices.price):
+            pass
+        yield store
+
+
+@contextmanager
+def open_sink(settings: Settings) -> Iterator[Sink]:
+    """A road into the store; on leaving, all that was submitted is committed, and settled where the road is ours."""
+    found = running.find(settings.home)
+    if found is not None:
+        yield RemoteSink(running.Server(found))
+        return
+    from tachograph.ledger import settle
+    from tachograph.pipeline import Road, stages
+    from tachograph.server import has_demo, open_store
+    from tachograph.telemetry import Telemetry
+
+    with closing(open_store(settings, clock)) as store:
+        work = partial(settle, store, _prices(settings).price)
+        road = Road(
+            store,
+            stages(settings.content),
+            work,
+            time.monotonic_ns,
+            Telemetry(),
+            settings.queue_bytes_max,
+            has_demo=has_demo(store),
+        )
+        with closing(road):
+            yield road
+        while work():
+            pass
+
+
+def _prices(settings: Settings) -> Prices:
+    from tachograph.pricing import Prices
+
+    overrides = settings.home / _PRICES_FILE
+    return Prices(overrides if overrides.exists() else None)

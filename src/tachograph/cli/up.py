@@ -1,0 +1,82 @@
+"""Start everything in one process: the doors for telemetry, the store, the pages; Ctrl-C stops it cleanly."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from tachograph import __version__
+from tachograph.cli import running
+from tachograph.cli.tables import write_lines
+from tachograph.config import SETTINGS, Settings, load
+
+if TYPE_CHECKING:
+    from tachograph.server import Server
+
+EXAMPLES = ("tachograph up", "tachograph up --otlp-http 4328 --web 4329 --content none")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `up`: one for each setting, and the demo."""
+    for setting in SETTINGS:
+        if setting.name != "home":  # every command has that one
+            parser.add_argument(
+                setting.flag, metavar=setting.type.upper(), help=f"{setting.what} (default: {setting.default})"
+            )
+    parser.add_argument(
+        "--demo",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="play recorded sessions into an empty store, until real data comes",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    from tachograph import server
+
+    settings = load({setting.name: getattr(arguments, setting.name) for setting in SETTINGS})
+    file = settings.home / running.FILE_NAME
+
+    def ready(started: Server) -> None:
+        running.publish(settings.home, _where(started))
+        write_lines(_greeting(settings, started))
+        if arguments.demo:
+            from tachograph.cli.demo import play_if_empty
+
+            play_if_empty(started)
+
+    try:
+        server.run(settings, ready)
+    finally:
+        running.withdraw(file)
+    return 0
+
+
+def _where(started: Server) -> running.Running:
+    addresses = {name: str(address) for name, address in started.addresses.items()}
+    return running.Running(
+        pid=os.getpid(),
+        web=_url(addresses, "web"),
+        otlp_http=_url(addresses, "otlp_http"),
+        otlp_grpc=addresses.get("otlp_grpc", ""),
+        token=getattr(started, "api_token", ""),
+        version=__version__,
+    )
+
+
+def _url(addresses: dict[str, str], name: str) -> str:
+    return f"http://{addresses[name]}" if name in addresses else ""
+
+
+def _greeting(settings: Settings, started: Server) -> list[str]:
+    where = _where(started)
+    return [
+        f"tachograph {__version__}",
+        f"  pages      {where.web or 'off'}",
+        f"  OTLP/HTTP  {where.otlp_http or 'off'}",
+        f"  OTLP/gRPC  {where.otlp_grpc or 'off'}",
+        f"  data       {settings.home}",
+        "Connect an agent: tachograph doctor --connect. Stop: Ctrl-C.",
+    ]
