@@ -46,3 +46,8 @@ def value(con: duckdb.DuckDBPyConnection, query: str, parameters: object = None)
     """The first value of the only row, None for no row; the result is read to its end, which DuckDB insists on."""
     rows = con.execute(query, parameters).fetchall()
     return rows[0][0] if rows else None
+
+
+def key(text: str) -> str:
+    """SQL for the 63-bit hash of a text: the same on every version of every engine that knows md5."""
+    return f"(md5_number_lower({text}) & 9223372036854775807)::BIGINT"

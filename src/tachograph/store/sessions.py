@@ -27,12 +27,14 @@ _IDENTITY_SQL: Final = ", ".join(f'"{name}"' for name in IDENTITY)
 # A session has one user and one host, seldom a few; a source that puts an id there must not let the state grow.
 VALUES_MAX: Final = 16
 
-_SPAN: Final = """rowid AS r, seq, 'span' AS origin, trace_id, span_id AS id, session_id AS own_session_id,
-    nullif(start_ns, 0) AS at_ns, nullif(end_ns, 0) AS end_ns"""
-_EVENT: Final = """rowid AS r, seq, origin, trace_id, event_id AS id, session_id AS own_session_id,
-    coalesce(nullif(time_ns, 0), nullif(observed_ns, 0)) AS at_ns, NULL::BIGINT AS end_ns"""
-_BOTH: Final = f"""role, prompt_id, tool_call_id, coalesce(is_error, false) AS is_error,
-    coalesce(is_call, false) AS is_call, CASE
+_PLACES: Final = {
+    "spans": """rowid AS r, seq, 'span' AS origin, trace_id, span_id AS id, session_id AS own_session_id,
+    nullif(start_ns, 0) AS at_ns""",
+    "events": """rowid AS r, seq, origin, trace_id, event_id AS id, session_id AS own_session_id,
+    coalesce(nullif(time_ns, 0), nullif(observed_ns, 0)) AS at_ns""",
+}
+_TOLD: Final = f"""role, prompt_id, tool_call_id, coalesce(is_error, false) AS is_error,
+    CASE
         WHEN role = 'prompt' AND contains(contents, '"slot":"prompt"') THEN 'prompt'
         WHEN is_call AND contains(contents, '"slot":"input"') THEN 'input'
         ELSE '' END AS title_slot, {_IDENTITY_SQL}"""
@@ -71,17 +73,25 @@ class Changed:
     """Sessions that a settlement changes besides those that its records are of."""
 
     touched: set[str] = dataclass_field(default_factory=set)  # their calls changed
-    traces: set[str] = dataclass_field(default_factory=set)  # calls changed that name no session but lie in these
     recounted: set[str] = dataclass_field(default_factory=set)  # they lost or won a trace of another session
     dissolved: set[str] = dataclass_field(default_factory=set)  # trace:<id>, now that the trace has a session
 
 
+def _columns(table: str) -> str:
+    """Where a record of the table (or view, which has no row ids) is: the first columns of both shapes."""
+    name, _, hot = table.partition("_")
+    return _PLACES[name] if hot else _PLACES[name].replace("rowid", "NULL::BIGINT", 1)
+
+
+def places(table: str) -> str:
+    """SELECT of the records of a table in the shape of `new_records`: where they are and what binds their trace."""
+    return f"SELECT {_columns(table)}, role, coalesce(is_call, false) AS is_call FROM {table} AS r"
+
+
 def records(table: str) -> str:
-    """SELECT of the spans or events of a table (as `r`) in the shape of `new_records`; a view has no row ids."""
-    columns = _SPAN if table.startswith("spans") else _EVENT
-    if not table.endswith("_hot"):
-        columns = columns.replace("rowid", "NULL::BIGINT", 1)
-    return f"SELECT {columns}, {_BOTH} FROM {table} AS r"
+    """SELECT of the records of a table with all that counts for a session."""
+    end = "nullif(end_ns, 0)" if table.startswith("spans") else "NULL::BIGINT"
+    return f"SELECT {_columns(table)}, {end} AS end_ns, {_TOLD} FROM {table} AS r"
 
 
 def source(con: Con, name: str, first_seq: int) -> str:
@@ -93,10 +103,10 @@ def source(con: Con, name: str, first_seq: int) -> str:
 def refresh(con: Con, since: int, until: int, changed: Changed) -> None:
     """Bring up to date the sessions of the new records (temporary tables of settling.collect) and of `changed`."""
     before = _states(con, changed.recounted)
-    _gather(con, since, changed, before)
+    _gather(con, since, until, changed, before)
     _remove(con, changed.dissolved | changed.recounted)
     touched = {row[0] for row in con.execute("SELECT DISTINCT session_id FROM fresh").fetchall()}
-    touched |= changed.touched | changed.recounted | _sessions_of(con, changed.traces)
+    touched |= changed.touched | changed.recounted
     touched -= changed.dissolved
     if not touched:
         return
@@ -115,49 +125,53 @@ def refresh(con: Con, since: int, until: int, changed: Changed) -> None:
 def recount(con: Con, wanted: Iterable[str]) -> None:
     """Count the sessions anew from all that is kept of them; a session that nothing is kept of goes."""
     changed = Changed(recounted=set(wanted))
-    for table in ("new_records", "resent_records"):
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {records('spans_hot')} WHERE false")
-    con.execute("CREATE OR REPLACE TEMP TABLE bound AS SELECT * FROM trace_sessions WHERE false")
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE new_bindings AS SELECT *, NULL::VARCHAR AS before FROM trace_sessions WHERE false"
-    )
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE late_traces AS"
-        " SELECT trace_id, session_id, 0 AS first_seq, 0 AS last_seq FROM trace_sessions WHERE false"
-    )
+    for name, of in (("resent_records", records("spans_hot")), ("new_records", places("spans_hot"))):
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {of} WHERE false")
+    for name in ("bound", "new_bindings", "late_traces"):
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT *, session_id AS before, 0 AS first_seq, 0 AS last_seq"
+            " FROM trace_sessions WHERE false"
+        )
     refresh(con, 0, 0, changed)
 
 
+# Of a record the columns that are counted; its id is only needed where its text may become the title.
+_COUNTED: Final = "r.* EXCLUDE (r, trace_id, own_session_id) REPLACE (if(title_slot = '', '', id) AS id)"
 # `n` is 1 for a record that is to be counted and -1 for one that was and is dropped now.
-_FRESH: Final = """
+_FRESH: Final = f"""
 CREATE OR REPLACE TEMP TABLE fresh AS
-SELECT 1 AS n, coalesce(nullif(own_session_id, ''), b.session_id, o.session_id) AS session_id, r.*
-FROM new_records AS r LEFT JOIN new_bindings AS b USING (trace_id) LEFT JOIN bound AS o USING (trace_id)
-UNION ALL
-SELECT -1, coalesce(nullif(own_session_id, ''), o.session_id), r.*
-FROM resent_records AS r LEFT JOIN bound AS o USING (trace_id)
+SELECT * FROM (
+    SELECT 1 AS n, coalesce(nullif(own_session_id, ''), b.session_id) AS session_id, {_COUNTED}
+    FROM ({records("spans_hot")} UNION ALL {records("events_hot")}) AS r
+    LEFT JOIN (
+        SELECT trace_id, session_id FROM new_bindings
+        UNION ALL SELECT trace_id, session_id FROM bound ANTI JOIN new_bindings USING (trace_id)
+    ) AS b USING (trace_id)
+    WHERE r.seq > $since AND r.seq <= $until
+    UNION ALL
+    SELECT -1, coalesce(nullif(own_session_id, ''), b.session_id), {_COUNTED}
+    FROM resent_records AS r LEFT JOIN bound AS b USING (trace_id)
+)
+WHERE session_id IS NOT NULL AND session_id NOT IN (SELECT session_id FROM given_sessions)
 """
 
 
-def _gather(con: Con, since: int, changed: Changed, before: dict[str, State]) -> None:
+def _gather(con: Con, since: int, until: int, changed: Changed, before: dict[str, State]) -> None:
     """Make `fresh`: every record that changes the count of a session, with that session."""
-    con.execute(_FRESH)
     with given(con, "given_sessions", {"session_id": texts(changed.dissolved | changed.recounted)}):
-        con.execute(
-            "DELETE FROM fresh WHERE session_id IS NULL OR session_id IN (SELECT session_id FROM given_sessions)"
-        )
+        con.execute(_FRESH, {"since": since, "until": until})
     first, last = con.execute("SELECT min(first_seq), max(last_seq) FROM late_traces").fetchall()[0]
     if first is not None:
         with given(con, "given_sessions", {"session_id": texts(changed.recounted)}):
             for name in ("spans", "events"):
                 con.execute(
-                    f"INSERT INTO fresh SELECT 1, l.session_id, r.* FROM ({records(source(con, name, first))}"
+                    f"INSERT INTO fresh SELECT 1, l.session_id, {_COUNTED} FROM ({records(source(con, name, first))}"
                     " WHERE session_id = '' AND seq BETWEEN $first AND $last) AS r"
                     " JOIN late_traces AS l USING (trace_id)"
                     " WHERE l.session_id NOT IN (SELECT session_id FROM given_sessions)",
                     {"first": first, "last": min(since, last)},
                 )
-    if changed.recounted:
+    if before:
         _gather_all(con, before)
 
 
@@ -174,9 +188,9 @@ def _gather_all(con: Con, before: dict[str, State]) -> None:
         for name in ("spans", "events"):
             rows = f"({records(source(con, name, first))} WHERE seq BETWEEN $first AND $last) AS r"
             con.execute(
-                f"INSERT INTO fresh SELECT 1, own_session_id, r.* FROM {rows}"
+                f"INSERT INTO fresh SELECT 1, own_session_id, {_COUNTED} FROM {rows}"
                 " SEMI JOIN given_sessions ON given_sessions.session_id = r.own_session_id"
-                f" UNION ALL SELECT 1, t.session_id, r.* FROM {rows} JOIN given_traces AS t USING (trace_id)"
+                f" UNION ALL SELECT 1, t.session_id, {_COUNTED} FROM {rows} JOIN given_traces AS t USING (trace_id)"
                 " WHERE own_session_id = ''",
                 {"first": first, "last": last},
             )
@@ -189,14 +203,6 @@ def _remove(con: Con, gone: set[str]) -> None:
     with given(con, "given_sessions", {"session_id": texts(gone)}):
         for table in ("sessions", "session_states", "session_facts"):
             con.execute(f"DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM given_sessions)")
-
-
-def _sessions_of(con: Con, traces: set[str]) -> set[str]:
-    if not traces:
-        return set()
-    with given(con, "given_traces", {"trace_id": texts(traces)}):
-        rows = con.execute("SELECT session_id FROM trace_sessions SEMI JOIN given_traces USING (trace_id)").fetchall()
-    return {row[0] for row in rows}
 
 
 def _states(con: Con, wanted: set[str]) -> dict[str, State]:
@@ -317,13 +323,7 @@ SELECT session_id, count(*), count(*) FILTER (status <> 'ok'), count(*) FILTER (
     sum(output_tokens)::BIGINT, sum(reasoning_tokens)::BIGINT, sum(cost_nanousd)::BIGINT,
     list_sort(list(DISTINCT model) FILTER (model <> '')), min(nullif(start_ns, 0)), max(nullif(end_ns, 0)),
     bool_or(is_demo), {", ".join(f"max({name})" for name in _IDENTITY_SQL.split(", "))}
-FROM (
-    SELECT * FROM calls SEMI JOIN given_sessions USING (session_id) WHERE seq >= $first
-    UNION ALL
-    SELECT c.* REPLACE (t.session_id AS session_id) FROM calls AS c
-    JOIN (SELECT * FROM trace_sessions SEMI JOIN given_sessions USING (session_id)) AS t USING (trace_id)
-    WHERE c.seq >= $first AND c.session_id = ''
-) GROUP BY session_id
+FROM calls SEMI JOIN given_sessions USING (session_id) WHERE seq >= $first GROUP BY session_id
 """
 
 
