@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tachograph.errors import Rejected
 from tachograph.model import Batch
-from tachograph.receivers import otlp_protobuf
+from tachograph.receivers import otlp_json, otlp_protobuf
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -28,7 +28,7 @@ SERVICES: Final[dict[str, str]] = {
 }
 METHOD: Final = "Export"
 
-_READERS: Final = {PROTOBUF: otlp_protobuf.read}
+_READERS: Final = {PROTOBUF: otlp_protobuf.read, JSON: otlp_json.read}
 
 # Decoded records take about this many times the bytes of their request (measured on the recordings).
 _SIZE_FACTOR: Final = 6
@@ -62,7 +62,7 @@ def decode(signal: str, body: bytes, media_type: str) -> Batch:
 def response(signal: str, batch: Batch, media_type: str) -> bytes:
     """The body of a 200: an Export*ServiceResponse, with partial success where records were left out."""
     field, message = _RESPONSES[signal]
-    if not batch.rejected:
+    if not batch.reasons:
         return b"{}" if media_type_of(media_type) == JSON else b""
     reason = "; ".join(batch.reasons)
     if batch.rejected > len(batch.reasons):

@@ -13,7 +13,9 @@ from tachograph.receivers.otlp_records import (
     INT64_MAX,
     NO_SPAN,
     NO_TRACE,
+    WITH_TEMPORALITY,
     check_int64,
+    check_point,
     check_span_ids,
     event_name,
     leave_out,
@@ -117,6 +119,7 @@ def _span(m: Any, source: Source, known: Known) -> Span:
 
 
 def _span_event(m: Any, known: Known) -> Attributes:
+    check_int64("span event: time", m.time_unix_nano)
     return {
         "time_ns": m.time_unix_nano,
         "name": m.name,
@@ -187,9 +190,9 @@ def _read_metric(metric: Any, source: Source, known: Known, batch: Batch) -> Non
     if type_ is None:
         return  # a metric without points says nothing
     data = getattr(metric, type_)
-    temporality = data.aggregation_temporality if type_ in _WITH_TEMPORALITY else 0
+    temporality = data.aggregation_temporality if type_ in WITH_TEMPORALITY else 0
     points = data.data_points
-    if type_ in _WITH_TEMPORALITY and temporality not in (1, 2):
+    if type_ in WITH_TEMPORALITY and temporality not in (1, 2):
         if points:
             leave_out(batch, unknown_temporality(metric.name, temporality), len(points))
         return
@@ -213,7 +216,7 @@ def _read_metric(metric: Any, source: Source, known: Known, batch: Batch) -> Non
             fill(point, message)
             if type_ != "summary":
                 point.exemplars = [_exemplar(one, known) for one in message.exemplars] or None
-            check_int64(f'metric "{metric.name}": time or count', point.time_ns, point.start_ns, point.count)
+            check_point(point)
         except Rejected as error:
             leave_out(batch, error.what)
         else:
@@ -221,6 +224,7 @@ def _read_metric(metric: Any, source: Source, known: Known, batch: Batch) -> Non
 
 
 def _exemplar(m: Any, known: Known) -> Attributes:
+    check_int64("exemplar: time", m.time_unix_nano)
     kind = m.WhichOneof("value")
     return {
         "time_ns": m.time_unix_nano,
@@ -265,8 +269,6 @@ def _fill_summary(point: Point, m: Any) -> None:
     quantiles = [[plain_double(one.quantile), plain_double(one.value)] for one in m.quantile_values]
     point.buckets = {"quantiles": quantiles}
 
-
-_WITH_TEMPORALITY: Final = frozenset(("sum", "histogram", "exponential_histogram"))
 
 _FILL: Final[dict[str, Callable[[Point, Any], None]]] = {
     "gauge": _fill_number,
