@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 run: setup ## start it; an empty store shows a demo until real data comes
-	$(BIN)/tachograph up
+	$(BIN)/tachograph up --demo
 
 test: setup lint ## everything that has to be true before a commit
 	$(BIN)/pytest -n auto
@@ -44,7 +44,7 @@ format: setup ## let ruff put the style right
 	$(BIN)/ruff format .
 
 bench: setup ## measure speed and size (docs/performance.md says how to read it)
-	$(BIN)/python -m bench
+	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 golden: setup ## write expected outputs anew; the diff is the review
 	TACHOGRAPH_GOLDEN=write $(BIN)/pytest -n auto
