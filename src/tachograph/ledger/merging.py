@@ -195,7 +195,7 @@ def attempts(call: Call, failed: list[Call]) -> list[Call]:
         meaning.is_error, meaning.error_type, meaning.attempt = True, "attempt_failed", number
         made.append(
             Call(
-                call_id=f"{call.call_id}_a{number}",
+                call_id=f"{call.call_id}.{number}",
                 start_ns=call.start_ns,
                 end_ns=call.start_ns,
                 trace_id=call.trace_id,
