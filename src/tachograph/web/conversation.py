@@ -1,0 +1,161 @@
+"""The tree of a session as people read it: prompts, and under each what was said, called and run, in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from msgspec import Struct, field
+
+from tachograph.model import AGENT, MODEL_CALL, PROMPT, SESSION, TOOL_RUN, TURN
+from tachograph.scan import Reader
+from tachograph.tree import Node, Totals, Tree, significant
+from tachograph.web import messages
+from tachograph.web.messages import Message
+
+STEPS_MAX: Final = 300  # of one prompt on a page: more is linked, not drawn
+_NESTED_MAX: Final = 5  # sub-agents within sub-agents: deeper ones are listed where the fifth is
+_OPEN_ROLES: Final = (SESSION, TURN)  # what only groups: its content is shown in its place
+
+
+class Step(Struct, eq=False):
+    """One line of a conversation: `kind` is call, tool or agent; `steps` is what a tool or sub-agent did within."""
+
+    kind: str
+    node: Node
+    said: list[Message] = field(default_factory=list)
+    arguments: list[Message] = field(default_factory=list)
+    result: list[Message] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+
+class Section(Struct, eq=False):
+    """A prompt and what came of it; `node` is None for what belongs to no prompt."""
+
+    node: Node | None
+    number: int = 0
+    asked: list[Message] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    left_out: int = 0
+    totals: Totals = field(default_factory=Totals)
+    start_ns: int = 0
+    end_ns: int = 0
+
+
+def sections(tree: Tree) -> list[Section]:
+    """The prompts of the tree in time, with what belongs to none of them as sections of its own between."""
+    with_prompt = _holding_prompts(tree.root)
+    found: list[Section] = []
+    stack = list(reversed(significant(tree.root)))
+    while stack:
+        node = stack.pop()
+        if node.role == PROMPT:
+            found.append(_section(node, significant(node)))
+        elif node.id in with_prompt:
+            stack.extend(reversed(significant(node)))
+        elif found and found[-1].node is None:
+            _add(found[-1], [node])
+        else:
+            found.append(_section(None, [node]))
+    found = [one for one in found if one.node is not None or one.steps]
+    prompts = (one for one in found if one.node is not None)
+    for number, one in enumerate(prompts, start=1):
+        one.number = number
+    return found
+
+
+def fill(reader: Reader, shown: Iterable[Section]) -> None:
+    """Read the kept texts of the sections that a page shows; one question to the store for all of them."""
+    chosen = list(shown)
+    wanted: list[tuple[list[Message], str, list[str]]] = []
+    for section in chosen:
+        if section.node is not None:
+            asked = _texts(section.node, "prompt") or _texts(section.node, "input")[-1:]
+            wanted.append((section.asked, "user", asked))
+        for step in _all(section.steps):
+            wanted += _wanted(step, is_alone=section.node is None)
+    hashes = list(dict.fromkeys(hash_ for _, _, some in wanted for hash_ in some))
+    texts = reader.texts(hashes) if hashes else {}
+    for target, role, some in wanted:
+        target.extend(messages.read(texts[hash_], role, hash_) for hash_ in some if hash_ in texts)
+
+
+def _wanted(step: Step, is_alone: bool) -> list[tuple[list[Message], str, list[str]]]:
+    node = step.node
+    if step.kind != "call":
+        return [
+            (step.arguments, "", _texts(node, "arguments")),
+            (step.result, "tool", _texts(node, "result")),
+        ]
+    asked = _texts(node, "input")[-1:] if is_alone else []
+    return [
+        (step.said, "user", asked),
+        (step.said, "assistant", _texts(node, "thinking")),
+        (step.said, "assistant", _texts(node, "output") or _texts(node, "response")),
+    ]
+
+
+def _texts(node: Node, slot: str) -> list[str]:
+    return [hash_ for name, hashes in node.texts if name == slot for hash_ in hashes]
+
+
+def _all(steps: list[Step]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        yield from _all(step.steps)  # as deep as _NESTED_MAX
+
+
+def _holding_prompts(root: Node) -> set[str]:
+    """Ids of nodes that have a prompt somewhere below."""
+    order = [root]
+    for node in order:
+        order.extend(node.children)
+    holding: set[str] = set()
+    for node in reversed(order):
+        if any(child.role == PROMPT or child.id in holding for child in node.children):
+            holding.add(node.id)
+    return holding
+
+
+def _section(node: Node | None, children: list[Node]) -> Section:
+    section = Section(node)
+    if node is not None:
+        section.totals, section.start_ns, section.end_ns = node.totals, node.start_ns, node.end_ns
+    _add(section, children)
+    return section
+
+
+def _add(section: Section, nodes: list[Node]) -> None:
+    steps = _steps(nodes, _NESTED_MAX)
+    room = STEPS_MAX - len(section.steps)
+    section.steps += steps[:room]
+    section.left_out += len(steps[room:])
+    if section.node is not None:
+        return
+    for node in nodes:
+        section.totals.add(node.totals)
+        section.start_ns = min(section.start_ns or node.start_ns, node.start_ns)
+        section.end_ns = max(section.end_ns, node.end_ns)
+
+
+def _steps(nodes: list[Node], nested: int) -> list[Step]:
+    """Calls, tools and sub-agents in time; what only groups them is looked through."""
+    found: list[Step] = []
+    stack = list(reversed(nodes))
+    while stack:
+        node = stack.pop()
+        below = significant(node)
+        if node.role == MODEL_CALL:
+            found.append(Step("call", node))
+        elif node.role in (TOOL_RUN, AGENT) and not _is_whole(node):
+            found.append(Step("tool" if node.role == TOOL_RUN else "agent", node))
+            if nested:
+                found[-1].steps = _steps(below, nested - 1)
+                continue
+        stack.extend(reversed(below))
+    return found
+
+
+def _is_whole(node: Node) -> bool:
+    """Whether an agent is the one at work anyway, and no sub-agent."""
+    return node.role in _OPEN_ROLES or (node.role == AGENT and not node.subagent)

@@ -1,0 +1,119 @@
+"""Templates and what every page has in common: time zone, demo strip, commit sequence, links."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
+
+import jinja2
+from markupsafe import Markup
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from tachograph.errors import QueryError
+from tachograph.questions import zone_of
+from tachograph.scan import Agg, Match, Reader, Scan
+from tachograph.web import units
+
+_FOLDER: Final = Path(__file__).parent
+STATIC: Final = _FOLDER / "static"
+ZONE_COOKIE: Final = "tz"  # the browser's own zone, set by the page's script
+
+
+class Site(Struct, frozen=True):
+    """What the pages are made from; `clock` gives nanoseconds, `otlp` is where agents send to."""
+
+    reader: Reader
+    clock: Callable[[], int]
+    timezone: str = "UTC"
+    otlp: str = "http://127.0.0.1:4318"
+    has_login: bool = False
+
+
+class Look(Struct, frozen=True):
+    """How one request wants to see things: its time zone, and the time that it was asked at."""
+
+    timezone: str
+    zone: tzinfo
+    now_ns: int
+
+
+def look_of(site: Site, request: Request) -> Look:
+    """The zone that the browser says it is in, else the server's own."""
+    name = request.cookies.get(ZONE_COOKIE, "") or site.timezone
+    try:
+        return Look(name, zone_of(name), site.clock())
+    except QueryError:
+        return Look("UTC", ZoneInfo("UTC"), site.clock())
+
+
+def path_of(*parts: str) -> str:
+    """A path of our own; what stands in an id cannot leave its segment."""
+    return "".join("/" + quote(part, safe="") for part in parts)
+
+
+def _asset(name: str) -> str:
+    return _ASSETS.get(name, f"/static/{name}")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+# A file's address carries its digest, so that browsers may keep it for good.
+_ASSETS: Final = {p.name: f"/static/{p.name}?v={_digest(p)}" for p in STATIC.iterdir() if p.is_file()}
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+        autoescape=True,  # every text on a page is somebody else's
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (units.count, units.tokens, units.money, units.exact_money, units.duration, units.excerpt):
+        environment.filters[function.__name__] = function
+    environment.filters["bytes_size"] = units.bytes_size
+    environment.globals.update(
+        path_of=path_of, asset=_asset, share=units.share, clock_time=units.clock_time, when=units.when,
+        stamp=units.stamp, urlencode=urlencode,
+    )  # fmt: skip
+    return environment
+
+
+_TEMPLATES: Final = _environment()
+
+
+def render(site: Site, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """The page made of a template; `sequence` has to be read before the data, so that nothing new is missed."""
+    look = values.pop("look", None) or look_of(site, request)
+    html = _TEMPLATES.get_template(template).render(
+        look=look,
+        zone=look.zone,
+        now_ns=look.now_ns,
+        path=request.url.path,
+        has_demo=values.pop("has_demo", None) if "has_demo" in values else has_demo(site.reader),
+        has_login=site.has_login,
+        **({"sequence": None} | values),
+    )
+    return HTMLResponse(html, status)
+
+
+def fragment(template: str, look: Look, **values: Any) -> Markup:
+    """A piece of a page."""
+    return Markup(  # the template escapes what it is given
+        _TEMPLATES.get_template(template).render(look=look, zone=look.zone, now_ns=look.now_ns, **values)
+    )
+
+
+def has_demo(reader: Reader) -> bool:
+    """Whether what is shown holds the demo."""
+    scan = Scan("sessions", {"n": Agg("count")}, (Match("is_demo", "=", True),))
+    return bool(reader.scan(scan).data["n"][0])

@@ -1,0 +1,132 @@
+"""Numbers and times as people read them; what is unknown says so and is never shown as 0."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+from typing import Final
+
+SECOND_NS: Final = 1_000_000_000
+MINUTE_NS: Final = 60 * SECOND_NS
+HOUR_NS: Final = 60 * MINUTE_NS
+DAY_NS: Final = 24 * HOUR_NS
+UNKNOWN: Final = "unknown"
+UNPRICED: Final = "unpriced"
+_NANO: Final = 1_000_000_000
+
+
+def count(number: int | None) -> str:
+    """A whole number with thousands set apart."""
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def tokens(number: int | None) -> str:
+    """Tokens, or any big count, to three digits: 812, 12.3k, 1.20M."""
+    if number is None:
+        return UNKNOWN
+    value, unit = float(number), ""
+    for unit_up in ("k", "M", "G", "T"):
+        if abs(value) < 999.5:
+            break
+        value, unit = value / 1000, unit_up
+    if not unit:
+        return str(number)
+    return f"{value:.{2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0}f}{unit}"
+
+
+def money(nanousd: int | float | None) -> str:
+    """Nano-dollars as dollars, exact enough to tell small calls apart: $0.0123, $12.34, $1,234."""
+    if nanousd is None:
+        return UNPRICED
+    dollars = nanousd / _NANO
+    size = abs(dollars)
+    if size == 0:
+        return "$0"
+    if size < 0.0001:
+        return f"${dollars:.2g}" if size >= 1e-7 else "<$0.0000001"
+    if size < 1:
+        return f"${dollars:.4f}"
+    return f"${dollars:,.2f}" if size < 1000 else f"${dollars:,.0f}"
+
+
+def exact_money(nanousd: int | None) -> str:
+    """Nano-dollars to the last digit."""
+    if nanousd is None:
+        return UNPRICED
+    whole, rest = divmod(abs(nanousd), _NANO)
+    sign = "-" if nanousd < 0 else ""
+    digits = f"{rest:09d}".rstrip("0").ljust(2, "0")
+    return f"{sign}${whole:,}.{digits}"
+
+
+def duration(nanoseconds: int | None) -> str:
+    """A length of time in its two largest units: 350 µs, 42 ms, 4.2 s, 1 m 20 s, 2 h 5 m, 3 d 4 h."""
+    if nanoseconds is None:
+        return UNKNOWN
+    size = max(0, nanoseconds)
+    if size < 1_000_000:
+        return f"{size / 1000:.0f} µs" if size else "0 s"
+    if size < SECOND_NS - 500_000:
+        return f"{size / 1_000_000:.0f} ms"
+    if size < 10 * SECOND_NS:
+        return f"{size / SECOND_NS:.1f} s"
+    if size < MINUTE_NS - SECOND_NS // 2:
+        return f"{size / SECOND_NS:.0f} s"
+    for big, small, names in ((DAY_NS, HOUR_NS, "d h"), (HOUR_NS, MINUTE_NS, "h m"), (MINUTE_NS, SECOND_NS, "m s")):
+        if size >= big - small // 2:
+            first, second = divmod(round(size / small), big // small)
+            name, next_name = names.split()
+            return f"{first} {name} {second} {next_name}" if second else f"{first} {name}"
+    return f"{size / SECOND_NS:.0f} s"
+
+
+def clock_time(time_ns: int | None, zone: tzinfo) -> str:
+    """The time of day to the second."""
+    return UNKNOWN if not time_ns else _at(time_ns, zone).strftime("%H:%M:%S")
+
+
+def when(time_ns: int | None, zone: tzinfo, now_ns: int) -> str:
+    """Day and time as short as they are clear: 14:02 today, Nov 20 14:02, 2025 Nov 20."""
+    if not time_ns:
+        return UNKNOWN
+    at, now = _at(time_ns, zone), _at(now_ns, zone)
+    if at.date() == now.date():
+        return at.strftime("%H:%M")
+    if at.year == now.year:
+        return at.strftime("%b %d %H:%M")
+    return at.strftime("%Y %b %d")
+
+
+def stamp(time_ns: int | None, zone: tzinfo) -> str:
+    """The whole time with its offset, for titles and machines."""
+    return "" if not time_ns else _at(time_ns, zone).isoformat(timespec="milliseconds")
+
+
+def share(part: int | float | None, whole: int | float | None) -> str:
+    """A part of a whole in per cent; unknown where either is."""
+    if part is None or not whole:
+        return UNKNOWN if part is None or whole is None else "0 %"
+    percent = 100 * part / whole
+    return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
+
+
+def bytes_size(size: int | None) -> str:
+    """Bytes in decimal units."""
+    if size is None:
+        return UNKNOWN
+    value, unit = float(size), "B"
+    for unit_up in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, unit_up
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+
+
+def excerpt(text: str, length: int = 140) -> str:
+    """The first words of a text on one line."""
+    line = " ".join(text[: length * 4].split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def _at(time_ns: int, zone: tzinfo) -> datetime:
+    # 9999: a sender's clock may be anything, and datetime ends there.
+    return datetime.fromtimestamp(min(max(time_ns // _NANO, 0), 253_370_000_000), zone)
