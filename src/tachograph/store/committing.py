@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,6 +38,7 @@ class Draft:
     series: dict[str, tuple[Point, str]] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
+    counts: tuple[int, int, int] = (0, 0, 0)  # spans, events, points
     source_ids: dict[int, str] = field(default_factory=dict)
 
     def keep(self, name: str, data: bytes) -> None:
@@ -64,7 +66,7 @@ class Committer:
         self.seq: int = value(con, "SELECT coalesce(max(seq), 0) FROM commits")
         self.epoch_ns = 0
         self._contents = Seen()
-        self._digests = Seen()
+        self._digests = Seen(value(con, Seen.query("digests", "digest")) or b"")
         self._sources = {row[0] for row in con.execute("SELECT source_id FROM sources").fetchall()}
         self._series = {row[0] for row in con.execute("SELECT series_id FROM series").fetchall()}
 
@@ -80,9 +82,11 @@ class Committer:
             for name, columns in tables:
                 insert(con, name, columns)
             self._write_positions(con, draft)
+            self._write_commit(con, draft)
             con.execute("COMMIT")
         except BaseException:
-            con.execute("ROLLBACK")
+            with suppress(duckdb.Error):  # the first error is the one to tell; DuckDB may have rolled back by itself
+                con.execute("ROLLBACK")
             raise
         self._remember(draft)
         return draft.seq
@@ -110,11 +114,7 @@ class Committer:
         if reports:
             are_demo = [batch.is_demo for batch in batches for _ in batch.reports]
             tables.append(("reports", rows.reports(reports, seq, are_demo)))
-        if draft.digests:
-            tables.append(("digests", {"seq": [seq] * len(draft.digests), "digest": draft.digests}))
-        counts = {"spans": [len(spans)], "events": [len(events)], "points": [len(points)]}
-        is_demo = any(batch.is_demo for batch in batches)
-        tables.append(("commits", {"seq": [seq], "time_ns": [draft.time_ns], **counts, "is_demo": [is_demo]}))
+        draft.counts = (len(spans), len(events), len(points))
         return tables
 
     def _series_of(self, points: Sequence[Point], draft: Draft) -> list[str]:
@@ -131,11 +131,13 @@ class Committer:
         """Rows of the texts that this week has not kept yet."""
         start_ns = epoch_start(draft.time_ns)
         if start_ns != self.epoch_ns:
-            self._contents = Seen()
+            self._contents = Seen(value(con, Seen.query("contents", "hash", f"time_ns >= {start_ns}")) or b"")
             self.epoch_ns = start_ns
-        names = [name for name in draft.contents if name not in self._contents]
-        kept = known_among(con, "contents_hot", "hash", names, f"time_ns >= {start_ns}")
-        names = [name for name in names if name not in kept]
+        seen = self._contents
+        names = [name for name in draft.contents if not seen.was_lately(name)]
+        asked = [name for name in names if seen.may_hold(name)]
+        if kept := known_among(con, "contents", "hash", asked, f"time_ns >= {start_ns}"):
+            names = [name for name in names if name not in kept]
         if not names:
             return {}
         texts = [draft.contents[name] for name in names]
@@ -149,17 +151,22 @@ class Committer:
 
     def _unknown_batches(self, con: Con, batches: Sequence[Batch]) -> list[Batch]:
         """The batches without those whose digest is kept, or came earlier in the same commit."""
-        asked = [batch.digest for batch in batches if batch.digest and batch.digest not in self._digests]
-        kept = known_among(con, "digests", "digest", asked)
+        seen = self._digests
+        digests = {batch.digest for batch in batches if batch.digest}
+        met = {digest for digest in digests if seen.was_lately(digest)}
+        met |= known_among(con, "digests", "digest", [d for d in digests - met if seen.may_hold(d)])
         new: list[Batch] = []
         for batch in batches:
-            digest = batch.digest
-            if not digest:
+            if batch.digest not in met:
                 new.append(batch)
-            elif digest not in kept and digest not in self._digests:
-                kept.add(digest)
-                new.append(batch)
+                met.update((batch.digest,) if batch.digest else ())
         return new
+
+    def _write_commit(self, con: Con, draft: Draft) -> None:
+        is_demo = any(batch.is_demo for batch in draft.batches)
+        con.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", [draft.seq, draft.time_ns, *draft.counts, is_demo])
+        if draft.digests:
+            con.execute("INSERT INTO digests (seq, digest) SELECT ?, unnest(?)", [draft.seq, draft.digests])
 
     def _write_positions(self, con: Con, draft: Draft) -> None:
         positions = {path: position for batch in draft.batches for path, position in batch.positions.items()}

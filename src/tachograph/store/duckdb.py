@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import msgspec
 
-from tachograph.errors import QueryError
+from tachograph.errors import Busy, QueryError, Rejected
 from tachograph.model import Batch, Report
 from tachograph.scan import Columns, Scan
 from tachograph.store import ddl, folder, settling
 from tachograph.store.committing import Committer
 from tachograph.store.compile import compile_scan
+from tachograph.store.connection import Connection
 from tachograph.store.contract import Settlement, Unsettled
 
 Con = duckdb.DuckDBPyConnection
 
-DATABASE_NAME: Final = "tachograph.duckdb"
-SEALED_NAME: Final = "sealed"
-MEMORY_BYTES: Final = 1 << 30
+MEMORY_BYTES: Final = 768 << 20  # of DuckDB's buffers: enough for months on one machine; it spills what exceeds it
 _TEXTS: Final = "SELECT hash, any_value(text) FROM contents WHERE hash IN (SELECT unnest(?)) GROUP BY hash"
 
 
@@ -39,23 +38,34 @@ class DuckStore:
     ) -> None:
         self.path = path
         self._clock = clock
-        self._memory_bytes = memory_bytes or MEMORY_BYTES
         self._is_read_only = read_only
         self._committing = threading.Lock()
         self._settling = threading.RLock()
         self._lock = folder.FolderLock(path, is_shared=read_only)
         try:
-            self._con = connect(path, self._memory_bytes, read_only)
-            self._writer = self._con.cursor()
-            self._committer = Committer(self._writer)
+            self._connection = Connection(path, memory_bytes or MEMORY_BYTES, read_only, self._opened)
         except BaseException:
             self._lock.release()
             raise
 
+    def _opened(self, con: Con) -> None:
+        """Bring a newly opened database up to date, and learn what is in it."""
+        if not self._is_read_only:
+            for statement in ddl.statements():
+                con.execute(statement)
+        self._committer = Committer(con)
+
     def commit(self, batches: Sequence[Batch]) -> int:
-        """Store.commit."""
+        """Store.commit. Raises Rejected for what no table can hold."""
         with self._committing:
-            return self._committer.commit(self._writer, batches, self._clock())
+            try:
+                with self._connection.cursor() as cursor:
+                    return self._committer.commit(cursor, batches, self._clock())
+            except QueryError as error:
+                raise Rejected(f"{self.path}: {error.what}") from error
+            except Busy:
+                self._connection.is_usable()  # so that the next commit finds it open again
+                raise
 
     def sequence(self) -> int:
         """Reader.sequence."""
@@ -64,7 +74,7 @@ class DuckStore:
     def scan(self, scan: Scan) -> Columns:
         """Reader.scan."""
         compiled = compile_scan(scan)
-        with self._cursor() as cursor:
+        with self._connection.cursor() as cursor:
             rows = cursor.execute(compiled.sql, compiled.parameters).fetchall()
         answer = _columns(list(scan.select), rows)
         for name in compiled.json_names:
@@ -73,49 +83,46 @@ class DuckStore:
 
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Reader.texts."""
-        with self._cursor() as cursor:
+        with self._connection.cursor() as cursor:
             return dict(cursor.execute(_TEXTS, [list(hashes)]).fetchall())
 
     def sql(self, query: str, limit: int | None = None) -> Columns:
-        """Reader.sql."""
-        with self._cursor() as cursor:
+        """Reader.sql: one statement, in a transaction that cannot write, on a connection that reaches no other file."""
+        with self._connection.cursor() as cursor:
             try:
-                statements = cursor.extract_statements(query)
-                if len(statements) != 1 or statements[0].type not in _READING:
-                    raise QueryError("sql: got something else; expected one SELECT")
+                _check_reading(cursor.extract_statements(query))
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 cursor.execute(query)
                 names = [column[0] for column in cursor.description or ()]
-                rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
-            except duckdb.Error as error:
-                raise QueryError(f"sql: {error}") from None
-        return _columns(names, rows)
+                return _columns(names, cursor.fetchall() if limit is None else cursor.fetchmany(limit))
+            except _WRONG as error:
+                raise _query_error(query, str(error)) from error
 
     def unsettled(self, limit: int) -> Unsettled:
         """Store.unsettled."""
-        with self._settling, self._cursor() as cursor:
+        with self._settling, self._connection.cursor() as cursor:
             return settling.unsettled(cursor, limit)
 
     def reports(
         self, keys: Collection[int] = (), traces: Collection[str] = (), ids: Collection[str] = ()
     ) -> list[Report]:
         """Store.reports."""
-        with self._cursor() as cursor:
+        with self._connection.cursor() as cursor:
             return settling.reports(cursor, keys, traces, ids)
 
     def parents(self, traces: Collection[str]) -> dict[str, dict[str, str]]:
         """Store.parents."""
-        with self._cursor() as cursor:
+        with self._connection.cursor() as cursor:
             return settling.parents(cursor, traces)
 
     def settle(self, settlement: Settlement) -> None:
         """Store.settle."""
-        with self._settling, self._cursor() as cursor:
+        with self._settling, self._connection.cursor() as cursor:
             settling.settle(cursor, settlement)
 
     def positions(self) -> dict[str, str]:
         """Store.positions."""
-        with self._cursor() as cursor:
+        with self._connection.cursor() as cursor:
             return dict(cursor.execute("SELECT path, position FROM positions").fetchall())
 
     def size_bytes(self) -> int:
@@ -125,21 +132,21 @@ class DuckStore:
     def close(self) -> None:
         """Store.close; safe to call twice."""
         with self._committing, self._settling:
-            self._writer.close()
-            self._con.close()
+            self._connection.close()
             self._lock.release()
-
-    @contextmanager
-    def _cursor(self) -> Iterator[Con]:
-        cursor = self._con.cursor()
-        try:
-            yield cursor
-        finally:
-            cursor.close()
 
 
 _decode: Final = msgspec.json.Decoder().decode
 _READING: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+# What the asker can put right; the other errors of DuckDB are the store's own.
+_WRONG: Final = (
+    duckdb.ProgrammingError,
+    duckdb.DataError,
+    duckdb.NotSupportedError,
+    duckdb.PermissionException,
+    duckdb.InvalidInputException,
+)
+_POINTER: Final = re.compile(r"^(LINE (\d+): )(.*)\n( *)\^", re.MULTILINE)
 
 
 def open_store(
@@ -154,34 +161,34 @@ def open_store(
     return DuckStore(folder, clock, memory_bytes, read_only)
 
 
-def connect(path: Path, memory_bytes: int, read_only: bool) -> Con:
-    """A connection to the database in the folder that can reach no other file and no network."""
-    sealed = path / SEALED_NAME
-    sealed.mkdir(exist_ok=True)
-    con = duckdb.connect(
-        path / DATABASE_NAME,
-        read_only=read_only,
-        config={
-            "memory_limit": f"{memory_bytes // 1024}KiB",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "checkpoint_threshold": "256MB",
-            "allow_unsigned_extensions": "false",
-        },
-    )
-    con.execute(f"SET allowed_directories = [{_literal(str(sealed.resolve()) + '/')}]")
-    con.execute("SET enable_external_access = false")
-    con.execute("SET lock_configuration = true")
-    if not read_only:
-        for statement in ddl.statements():
-            con.execute(statement)
-    return con
+def _check_reading(statements: Sequence[duckdb.Statement]) -> None:
+    """Let one reading statement pass."""
+    got = [str(statement.type).rsplit(".", 1)[-1] for statement in statements]
+    if len(statements) != 1 or statements[0].type not in _READING:
+        raise QueryError(
+            f"sql: got {' and '.join(got) or 'nothing'}; expected one statement that only reads",
+            "SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN read",
+        )
+
+
+def _query_error(query: str, message: str) -> QueryError:
+    """DuckDB's message without its excerpt, and the position that the excerpt points to."""
+    what = message.split("\n\n")[0].strip()
+    found = _POINTER.search(message)
+    if not found:
+        return QueryError(f"sql: {what}")
+    head, number, excerpt, caret = found.groups()
+    lines = query.split("\n")
+    if int(number) > len(lines):
+        return QueryError(f"sql: {what}")
+    line = lines[int(number) - 1]
+    column = len(caret) - len(head)
+    if excerpt.startswith("..."):  # a long line is cut to the part around the error
+        column += line.find(excerpt.removeprefix("...").removesuffix("...")) - len("...")
+    position = sum(len(before) + 1 for before in lines[: int(number) - 1]) + column
+    return QueryError(f"sql: {what}", position=position if 0 <= column <= len(line) else None)
 
 
 def _columns(names: list[str], rows: list[tuple[Any, ...]]) -> Columns:
     values = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in names]
     return Columns(names, dict(zip(names, values, strict=True)))
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
