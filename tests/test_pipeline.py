@@ -3,13 +3,15 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
+from typing import cast
 
 import pytest
 
 from tachograph.errors import Busy, Corrupt, Rejected
 from tachograph.model import Batch, Event, Source
-from tachograph.pipeline import Road, Settled, Settler
+from tachograph.pipeline import Road, Settled, Settler, Stage
 from tachograph.scan import Columns, Scan
+from tachograph.store.contract import Store
 from tachograph.telemetry import Telemetry
 
 SOURCE = Source({})
@@ -82,8 +84,13 @@ def telemetry() -> Telemetry:
     return Telemetry()
 
 
-def build(shelf: Shelf, telemetry: Telemetry, queue_bytes_max: int = 1 << 20, **more: bool) -> Road:
-    return Road(shelf, (), shelf.settle_one, Hands(), telemetry, queue_bytes_max, **more)  # type: ignore[arg-type]
+def build(shelf: Shelf, telemetry: Telemetry, stages: tuple[Stage, ...] = (), has_demo: bool = False) -> Road:
+    return Road(as_store(shelf), stages, shelf.settle_one, Hands(), telemetry, 1 << 20, has_demo)
+
+
+def as_store(stand_in: object) -> Store:
+    """Stand-ins have of a store what the road uses."""
+    return cast("Store", stand_in)
 
 
 @pytest.fixture
@@ -142,7 +149,7 @@ def test_stages_run_in_order_in_the_senders_thread(shelf: Shelf, telemetry: Tele
 
         return run
 
-    road = Road(shelf, (stage("1"), stage("2")), shelf.settle_one, Hands(), telemetry, 1 << 20)  # type: ignore[arg-type]
+    road = build(shelf, telemetry, (stage("1"), stage("2")))
     road.submit(batch("a")).result(PATIENCE_S)
     road.close()
     here = threading.current_thread().name
@@ -154,7 +161,7 @@ def test_a_stage_that_refuses_leaves_no_trace(shelf: Shelf, telemetry: Telemetry
     def refuse(batch: Batch) -> None:
         raise Rejected("no")
 
-    road = Road(shelf, (refuse,), shelf.settle_one, Hands(), telemetry, 1 << 20)  # type: ignore[arg-type]
+    road = build(shelf, telemetry, (refuse,))
     with pytest.raises(Rejected):
         road.submit(batch("a"))
     assert road.queued_bytes == 0
@@ -287,7 +294,7 @@ def test_counts(road: Road, telemetry: Telemetry) -> None:
 
 
 def test_readers_see_what_was_acknowledged(road: Road, shelf: Shelf) -> None:
-    reader = Settled(shelf, road.settler)  # type: ignore[arg-type]
+    reader = Settled(as_store(shelf), road.settler)
     for n in range(1, 20):
         road.submit(batch("a")).result(PATIENCE_S)
         assert reader.scan(Scan("calls", {"settled": "call_id"})).data["settled"] == [n]
@@ -324,7 +331,7 @@ class Backlog:
 
 def test_a_reader_does_not_wait_for_a_backlog() -> None:
     backlog = Backlog(10)
-    settler = Settler(backlog, backlog.settle, backlog.clock, Telemetry())  # type: ignore[arg-type]
+    settler = Settler(as_store(backlog), backlog.settle, backlog.clock, Telemetry())
     settler.close()  # without its thread: only the reader works
     assert not settler.catch_up(within_ns=3_000_000_000)
     assert backlog.left == 7
@@ -335,6 +342,6 @@ def test_a_reader_does_not_wait_for_a_backlog() -> None:
 def test_a_reader_is_told_the_truth_about_a_store_that_cannot() -> None:
     backlog = Backlog(1)
     backlog.fails = True
-    settler = Settler(backlog, backlog.settle, backlog.clock, Telemetry())  # type: ignore[arg-type]
+    settler = Settler(as_store(backlog), backlog.settle, backlog.clock, Telemetry())
     settler.close()
     assert not settler.catch_up()

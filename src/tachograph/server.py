@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import socket
@@ -15,11 +14,8 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from tachograph import __version__
 from tachograph.config import OTLP_HTTP, Address, Settings
-from tachograph.errors import ConfigError, TachographError
+from tachograph.errors import ConfigError
 from tachograph.telemetry import Telemetry, say
 
 if TYPE_CHECKING:
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
     from tachograph.pricing import Prices
     from tachograph.store.contract import Store
 
-SERVER_FILE: Final = "server.json"  # in the home, readable by its owner only
 PRICES_FILE: Final = "prices.toml"
 DAY_NS: Final = 86_400 * 1_000_000_000
 LOOK_S: Final = 5.0  # how often housekeeping looks whether it is quiet
@@ -49,7 +44,7 @@ class Server:
         self._clock = clock
         self._open = ExitStack()
         self._is_stopping = threading.Event()
-        self._api_token = secrets.token_urlsafe(32)
+        self.api_token = secrets.token_urlsafe(32)
 
     def start(self) -> None:
         """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
@@ -84,7 +79,6 @@ class Server:
         opened.callback(housekeeping.close)
         self._open_doors(opened)
         self._open_pages(opened)
-        self._tell_commands(opened)
 
     def _open_doors(self, opened: ExitStack) -> None:
         from tachograph.receivers.intake import Intake
@@ -114,29 +108,23 @@ class Server:
             from tachograph.web.api.owner import Deeds
             from tachograph.web.app import create_app
 
-            deeds = Deeds(lambda batch: self.road.submit(batch).result(), self.store.backup, self.store.clear_demo)
+            deeds = Deeds(
+                commit=lambda batch: self.road.submit(batch).result(),
+                backup=lambda target: self.store.backup(target),
+                clear_demo=lambda: self.store.clear_demo(),
+            )
             app = create_app(
                 self.reader,
                 clock=self._clock,
                 host=settings.web.host,
                 web_token=settings.web_token,
-                api_token=self._api_token,
+                api_token=self.api_token,
                 deeds=deeds,
                 otlp=f"http://{self.addresses.get('otlp_http', OTLP_HTTP)}",
                 is_stopping=self._is_stopping.is_set,
             )
             self._serve("web", settings.web, app, opened)
         opened.callback(self._is_stopping.set)  # first of all: live pages let go of their connections
-
-    def _tell_commands(self, opened: ExitStack) -> None:
-        """Where we are and the token of our own API, for the commands of the same user: one process has the store."""
-        told = {"pid": os.getpid(), "version": __version__, "token": self._api_token}
-        told |= {name: f"http://{address}" for name, address in self.addresses.items()}
-        path = self.settings.home / SERVER_FILE
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(told))
-        opened.callback(path.unlink, missing_ok=True)
 
     def _serve(self, name: str, address: Address, app: Any, opened: ExitStack) -> None:
         door = HttpDoor(name, address, app)
@@ -202,8 +190,8 @@ class Housekeeping:
                 if is_due or (sequence == seen != tidied):
                     self._store.tidy()
                     tidied = sequence
-            except TachographError as error:
-                say("warning", f"housekeeping: {error}")
+            except Exception as error:  # noqa: BLE001 - the thread has to live: the cause may go away
+                say("warning", f"housekeeping: {type(error).__name__}: {error}")
             looks, seen = looks + 1, sequence
 
     def _forget(self) -> None:

@@ -417,9 +417,11 @@ def test_other_pages_may_not(door: Door, behind: Behind, origin: str) -> None:
     assert behind.batches == []
 
 
-def test_refusals_are_said_once(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusals_are_said_once(behind: Behind, capsys: pytest.CaptureFixture[str]) -> None:
+    door = Door(behind)
     for _ in range(3):
         door.post("/said/once")
+    door.close()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "tachograph: warning: refused (404): /said/once" in lines[0]
