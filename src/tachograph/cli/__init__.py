@@ -57,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         say_error(ConfigError(f"{error.filename or 'system'}: {error.strerror or error}"))
         return US
+    except Exception:  # noqa: BLE001 - a bug of ours, told whole, and by its exit code not taken for a finding
+        import traceback
+
+        traceback.print_exc()
+        print("tachograph: error: this is a bug of tachograph, with the traceback above", file=sys.stderr)
+        return US
     return code
 
 

@@ -28,6 +28,8 @@ def usd(value: float | None, is_short: bool = False) -> str:
         return UNPRICED
     if value == 0:
         return "$0"
+    if 0 < value < 0.000001:
+        return "<$0.000001"
     if abs(value) >= 1 or is_short:
         return f"${value:,.2f}"
     return f"${value:.4f}" if abs(value) >= 0.001 else f"${value:.6f}"

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct, field
 
 from tachograph.questions.counting import usage
-from tachograph.scan import Agg, Any_, Match, Reader, Scan
+from tachograph.scan import Agg, Any_, Bucket, Match, Reader, Scan
 
 TRACES, LOGS, METRICS, TRANSCRIPTS, HOOKS = "traces", "logs", "metrics", "transcripts", "hooks"
 _ORIGINS: Final = {"log": LOGS, "transcript": TRANSCRIPTS, "hook": HOOKS}
@@ -292,6 +292,7 @@ def _is_of(arrival: Arrival, agent: str) -> bool:
     return agent in named if named else agent.split("-")[0] in arrival.service.lower()
 
 
+_NOTHING: Final = {"count": 0, "first_ns": None, "last_ns": None}
 _SOURCES: Final = Scan(
     "sources",
     {name: name for name in ("source_id", "service", "service_version", "scope_name")},
@@ -305,11 +306,11 @@ def _groups(reader: Reader) -> Iterable[tuple[str, dict[str, Any]]]:
     events = _grouped("events", "time_ns", ("source_id", "origin", "dialect", "agent"))
     yield from ((_ORIGINS.get(row["origin"], LOGS), row) for row in reader.scan(events).rows())
     spoken = Any_(tuple(Match("contents", "contains", f'"slot":"{slot}"') for slot in _SPOKEN))
-    for table, signal in (("spans", TRACES), ("events", LOGS)):
-        scan = Scan(table, {"source_id": "source_id", "spoken": Agg("count")}, (spoken,), ("source_id",))
-        for row in reader.scan(scan).rows():
-            nothing = {"count": 0, "first_ns": None, "last_ns": None}
-            yield signal, {"source_id": row["source_id"], "has_content": row["spoken"] > 0} | nothing
+    for table, names in (("spans", ("source_id",)), ("events", ("source_id", "origin"))):
+        select: dict[str, str | Agg | Bucket] = {name: name for name in names}
+        for row in reader.scan(Scan(table, select | {"spoken": Agg("count")}, (spoken,), names)).rows():
+            signal = _ORIGINS.get(row["origin"], LOGS) if "origin" in row else TRACES
+            yield signal, {"source_id": row["source_id"], "has_content": row["spoken"] > 0} | _NOTHING
     yield from ((METRICS, row) for row in _points(reader))
 
 

@@ -41,7 +41,7 @@ _TOKENS: Final[dict[str, str]] = {
     "output_tokens": "output_tokens",
     "reasoning_tokens": "reasoning_tokens",
 }
-_FACTS: Final = ("status", "usage_status", "cost_kind", "is_notional")
+_FACTS: Final = ("status", "usage_status", "is_cut_short", "cost_kind", "is_notional")
 
 
 class Tally(Struct):
@@ -64,7 +64,7 @@ class Tally(Struct):
         self.calls += count if is_ok else 0
         self.failed_calls += 0 if is_ok else count
         self.aborted_calls += count if group["status"] == "aborted" else 0
-        self.partial += count if is_ok and group["usage_status"] != "reported" else 0
+        self.partial += count if is_ok and (group["usage_status"] != "reported" or group["is_cut_short"]) else 0
         self._add_cost(group, is_ok)
         for name in _TOKENS:
             if group[name] is not None:
@@ -122,7 +122,8 @@ def usage(
     totals. Rows come by time, then by cost. The counters:
 
     `calls` went well, `failed_calls` did not (of which `aborted_calls` were cut off by the agent or its user).
-    `partial`: calls that went well but whose tokens are not fully known, so that the sums below are short of them.
+    `partial`: calls that went well but whose tokens are not fully known, or in whose session more calls may be
+    missing because the source is known to lose them: the sums below are short of these.
     `input_tokens` includes cache read and write, `output_tokens` includes reasoning; None where no source said.
     `cost_usd` is the sum of its four parts `cost_{billed,source_estimate,computed,notional}_usd`, where notional is
     what a subscription plan paid for, whoever named the amount; None where not one call has a price.
