@@ -93,12 +93,15 @@ class _Override(NamedTuple):
 
 
 class Prices:
-    """Prices calls; safe to use from any thread. Raises ConfigError for an overrides file that cannot be understood."""
+    """Prices calls; safe to use from any thread.
+
+    A file of overrides need not exist. Raises ConfigError for one that cannot be understood.
+    """
 
     def __init__(self, overrides_path: Path | None = None) -> None:
         self._overrides: list[_Override] = []
         self._discounts: dict[tuple[str, str], Decimal] = {}
-        if overrides_path is not None:
+        if overrides_path is not None and overrides_path.exists():
             self._overrides, self._discounts = read_overrides(overrides_path)
         self._cards: dict[tuple[str, str, str, str, int], Card] = {}
 
