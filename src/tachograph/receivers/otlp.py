@@ -66,7 +66,7 @@ def response(signal: str, batch: Batch, media_type: str) -> bytes:
         return b"{}" if media_type_of(media_type) == JSON else b""
     reason = "; ".join(batch.reasons)
     if batch.rejected > len(batch.reasons):
-        reason += "; ..."
+        reason += f"; and {batch.rejected - len(batch.reasons)} more"
     if media_type_of(media_type) == JSON:
         name = field.partition("_")[2].title().replace("_", "")
         success = {f"rejected{name}": str(batch.rejected), "errorMessage": reason}

@@ -275,6 +275,10 @@ def _exemplar(m: schema.Exemplar) -> Attributes:
     }
 
 
+def _double(value: float | None) -> float:
+    return 0.0 if value is None else value  # `or` would lose the sign of -0.0
+
+
 def _fill_number(point: Point, m: schema.NumberPoint) -> None:
     point.value = m.as_int if m.as_int is not None else m.as_double
 
@@ -299,7 +303,7 @@ def _fill_exponential(point: Point, m: schema.ExponentialPoint) -> None:
     point.buckets = {
         "scale": m.scale or 0,
         "zero_count": m.zero_count or 0,
-        "zero_threshold": plain_double(m.zero_threshold or 0.0),
+        "zero_threshold": plain_double(_double(m.zero_threshold)),
         "positive": {"offset": positive.offset or 0, "counts": positive.bucket_counts or []},
         "negative": {"offset": negative.offset or 0, "counts": negative.bucket_counts or []},
     }
@@ -307,8 +311,8 @@ def _fill_exponential(point: Point, m: schema.ExponentialPoint) -> None:
 
 def _fill_summary(point: Point, m: schema.SummaryPoint) -> None:
     point.count = m.count or 0
-    point.sum = m.sum or 0.0
-    pairs = [[plain_double(one.quantile or 0.0), plain_double(one.value or 0.0)] for one in m.quantile_values or ()]
+    point.sum = _double(m.sum)
+    pairs = [[plain_double(_double(one.quantile)), plain_double(_double(one.value))] for one in m.quantile_values or ()]
     point.buckets = {"quantiles": pairs}
 
 
