@@ -9,7 +9,7 @@ import pytest
 
 from tachograph.errors import Busy, Corrupt, Rejected
 from tachograph.model import Batch, Event, Source
-from tachograph.pipeline import Road, Settled, Settler, Stage
+from tachograph.pipeline import SECOND_NS, Road, Settled, Settler, Stage
 from tachograph.scan import Columns, Scan
 from tachograph.store.contract import Store
 from tachograph.telemetry import Telemetry
@@ -315,33 +315,57 @@ class Backlog:
 
     def __init__(self, portions: int) -> None:
         self.left = portions
+        self.commits = 0
+        self.error: Exception | None = None
         self.clock = Hands()
-        self.fails = False
 
     def sequence(self) -> int:
-        return 1
+        return self.commits
 
     def settle(self) -> bool:
-        if self.fails:
-            raise Busy("disk: full")
-        self.clock.now_ns += 1_000_000_000
+        if not self.commits:
+            return False
+        if self.error:
+            raise self.error
+        self.clock.now_ns += SECOND_NS
         self.left -= 1
         return self.left > 0
+
+    def settler(self) -> Settler:
+        """One whose thread has ended: only readers work."""
+        settler = Settler(as_store(self), self.settle, self.clock, Telemetry())
+        settler.close()
+        self.commits = 1
+        return settler
 
 
 def test_a_reader_does_not_wait_for_a_backlog() -> None:
     backlog = Backlog(10)
-    settler = Settler(as_store(backlog), backlog.settle, backlog.clock, Telemetry())
-    settler.close()  # without its thread: only the reader works
-    assert not settler.catch_up(within_ns=3_000_000_000)
+    settler = backlog.settler()
+    assert not settler.catch_up(within_ns=3 * SECOND_NS)
     assert backlog.left == 7
-    assert not settler.catch_up(within_ns=3_000_000_000)
+    backlog.clock.now_ns += 1000 * SECOND_NS
+    assert not settler.catch_up(within_ns=3 * SECOND_NS)
     assert backlog.left == 7, "the next reader does not even try: the thread is behind, and catching up"
 
 
-def test_a_reader_is_told_the_truth_about_a_store_that_cannot() -> None:
+def test_readers_keep_to_the_share_of_the_time_too() -> None:
+    backlog = Backlog(2)
+    settler = backlog.settler()
+    assert settler.catch_up(within_ns=3 * SECOND_NS), "there was credit for it"
+    backlog.left, backlog.commits = 1, 2
+    assert not settler.catch_up(within_ns=3 * SECOND_NS), "and it is used up"
+    backlog.clock.now_ns += 4 * SECOND_NS
+    assert settler.catch_up(within_ns=3 * SECOND_NS)
+    assert backlog.left == 0
+
+
+@pytest.mark.parametrize("error", [Busy("disk: full"), TypeError("oops")])
+def test_a_reader_is_answered_by_a_store_that_cannot_settle(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
     backlog = Backlog(1)
-    backlog.fails = True
-    settler = Settler(as_store(backlog), backlog.settle, backlog.clock, Telemetry())
-    settler.close()
+    backlog.error = error
+    settler = backlog.settler()
     assert not settler.catch_up()
+    assert "settling" in capsys.readouterr().err

@@ -24,8 +24,10 @@ BATCH_OVERHEAD_BYTES: Final = 1024  # of a batch that holds next to nothing: the
 SECOND_NS: Final = 1_000_000_000
 QUIET_NS: Final = SECOND_NS // 20  # nothing came for so long: settle now, nobody is slowed down
 SETTLE_EVERY_NS: Final = SECOND_NS  # under load: not more often than this
-REST: Final = 3  # under load: rest three times as long as settling took, so that it has at most a quarter of the time
+SHARE: Final = 4  # under load: a quarter of the time at most ...
+CREDIT_NS: Final = SECOND_NS  # ... and so much in one go, saved up while there was nothing to do
 READER_WAITS_NS: Final = SECOND_NS // 4  # a page is shown after this with what is settled by then
+CLOSING_SETTLES_NS: Final = 2 * SECOND_NS
 TRY_AGAIN_S: Final = 5.0  # after an error of the store while settling
 CLOSE_S: Final = 30.0  # for the last commits; then the process ends and the senders, unanswered, send again
 
@@ -226,7 +228,11 @@ def _fail(group: Sequence[Waiting], error: Exception) -> None:
 
 
 class Settler:
-    """Has the ledger work commits into calls: soon when it is quiet, seldom under load, at once for a reader."""
+    """Has the ledger work commits into calls: soon when it is quiet, seldom under load, at once for a reader.
+
+    While commits go on, settling has a quarter of the time, counted as credit that grows with the clock; a reader who
+    comes when it is used up is answered as of the last settlement, which is then seconds old at most.
+    """
 
     def __init__(self, store: Store, settle: Callable[[], bool], clock: Clock, telemetry: Telemetry) -> None:
         self._store = store
@@ -235,6 +241,8 @@ class Settler:
         self._telemetry = telemetry
         self._settled = -1  # the commit up to which all is settled, as far as this process knows
         self._settling = threading.Lock()
+        self._credit_ns = CREDIT_NS
+        self._credited_ns = clock()
         self._is_behind = False  # a reader waited in vain: let the next ones not wait too
         self._noticed = 0
         self._is_closing = threading.Event()
@@ -253,25 +261,36 @@ class Settler:
 
         A store that cannot take it now is no error of the one who asks: the answer is then as of the last settlement.
         """
-        if self._is_behind or self._store.sequence() == self._settled:
-            return not self._is_behind
+        if self._store.sequence() == self._settled:
+            return True
+        if self._is_behind or self._credit() <= 0:
+            return False
         try:
             deadline = self._clock() + within_ns
             while self._clock() < deadline:
                 if not self._step(within_ns / SECOND_NS):
                     return True
-        except TachographError as error:
-            say("warning", f"settling: {error}")
+        except Exception as error:  # noqa: BLE001 - whoever asks gets the answer that there is
+            say("warning", f"settling: {type(error).__name__}: {error}")
         self._is_behind = True
         self.notice()  # whatever is left is the thread's
         return False
 
     def close(self) -> None:
-        """End the thread; what is not settled yet is settled after the next start."""
+        """End the thread; what cannot be settled quickly is settled after the next start."""
         self._is_closing.set()
         with self._changed:
             self._changed.notify()
         self._thread.join(CLOSE_S)
+        self.catch_up(CLOSING_SETTLES_NS)
+
+    def _credit(self) -> int:
+        """The time that settling may take now."""
+        now = self._clock()
+        with self._changed:
+            self._credit_ns = min(CREDIT_NS, self._credit_ns + (now - self._credited_ns) // SHARE)
+            self._credited_ns = now
+            return self._credit_ns
 
     def _step(self, patience_s: float) -> bool:
         """Settle one portion; whether more is left. One at a time: a second one would do the same work again."""
@@ -283,7 +302,10 @@ class Settler:
                 return False
             started = self._clock()
             is_more_left = self._settle()
-            self._telemetry.took("settle", self._clock() - started)
+            took = self._clock() - started
+            self._telemetry.took("settle", took)
+            with self._changed:
+                self._credit_ns -= took
             if not is_more_left:
                 self._settled = target
                 self._is_behind = False
@@ -316,13 +338,13 @@ class Settler:
                 return
 
     def _settle_all(self) -> None:
-        """Portion by portion, resting in between while more is being committed."""
+        """Portion by portion, keeping to its share of the time while more is being committed."""
         is_more_left = True
         while is_more_left and not self._is_closing.is_set():
-            noticed, started = self._noticed, self._clock()
+            noticed = self._noticed
             is_more_left = self._step(SETTLE_EVERY_NS / SECOND_NS)
-            if noticed != self._noticed:
-                self._is_closing.wait(REST * (self._clock() - started) / SECOND_NS)
+            if noticed != self._noticed and (debt_ns := -self._credit()) > 0:
+                self._is_closing.wait(SHARE * debt_ns / SECOND_NS)
 
 
 class Settled:
