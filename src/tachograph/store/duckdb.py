@@ -11,14 +11,15 @@ from typing import Any, Final
 import duckdb
 import msgspec
 
-from tachograph.errors import Busy, QueryError, Rejected
+from tachograph.errors import Busy, QueryError, Rejected, TachographError
 from tachograph.model import Batch, Report
 from tachograph.scan import Columns, Scan
-from tachograph.store import ddl, folder, settling
+from tachograph.store import backup, folder, migrations, retention, settling
 from tachograph.store.committing import Committer
 from tachograph.store.compile import compile_scan
-from tachograph.store.connection import Connection
+from tachograph.store.connection import DATABASE_NAME, Connection
 from tachograph.store.contract import Settlement, Unsettled
+from tachograph.store.identity import clean_text
 
 Con = duckdb.DuckDBPyConnection
 
@@ -43,16 +44,28 @@ class DuckStore:
         self._settling = threading.RLock()
         self._lock = folder.FolderLock(path, is_shared=read_only)
         try:
-            self._connection = Connection(path, memory_bytes or MEMORY_BYTES, read_only, self._opened)
+            self._connection = self._open(memory_bytes or MEMORY_BYTES)
         except BaseException:
             self._lock.release()
             raise
 
+    def _open(self, memory_bytes: int) -> Connection:
+        """Open the database; a file that is none is set aside, so that the next start finds a free place."""
+        database = self.path / DATABASE_NAME
+        if not self._is_read_only and database.exists() and not database.stat().st_size:
+            database.unlink()  # killed before DuckDB wrote its first byte
+        try:
+            return Connection(self.path, memory_bytes, self._is_read_only, self._opened)
+        except TachographError as error:
+            if self._is_read_only or not migrations.is_unreadable(error.__cause__):
+                raise
+            raise migrations.set_aside(database, error.__cause__, self._clock()) from error
+
     def _opened(self, con: Con) -> None:
         """Bring a newly opened database up to date, and learn what is in it."""
         if not self._is_read_only:
-            for statement in ddl.statements():
-                con.execute(statement)
+            migrations.migrate(con)
+            retention.adopt(con, self.path)
         self._committer = Committer(con)
 
     def commit(self, batches: Sequence[Batch]) -> int:
@@ -84,7 +97,7 @@ class DuckStore:
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Reader.texts."""
         with self._connection.cursor() as cursor:
-            return dict(cursor.execute(_TEXTS, [list(hashes)]).fetchall())
+            return dict(cursor.execute(_TEXTS, [[clean_text(name) for name in hashes]]).fetchall())
 
     def sql(self, query: str, limit: int | None = None) -> Columns:
         """Reader.sql: one statement, in a transaction that cannot write, on a connection that reaches no other file."""
@@ -124,6 +137,30 @@ class DuckStore:
         """Store.positions."""
         with self._connection.cursor() as cursor:
             return dict(cursor.execute("SELECT path, position FROM positions").fetchall())
+
+    def forget(self, before_ns: int | None = None, bytes_max: int | None = None) -> int:
+        """Store.forget."""
+        with self._settling, self._connection.cursor() as cursor:
+            return retention.forget(
+                cursor, self.path, self._clock(), before_ns, bytes_max, self.size_bytes, self._committing
+            )
+
+    def clear_demo(self) -> int:
+        """Store.clear_demo."""
+        with self._settling, self._committing, self._connection.cursor() as cursor:
+            removed = retention.clear_demo(cursor, self.path)
+            self._committer = Committer(cursor)  # it took texts and digests for kept that are gone now
+            return removed
+
+    def backup(self, target: Path) -> None:
+        """Store.backup."""
+        with self._settling, self._connection.cursor() as cursor:
+            backup.backup(cursor, self.path, target, self._committing)
+
+    def tidy(self) -> None:
+        """Store.tidy."""
+        with self._settling, self._connection.cursor() as cursor:
+            retention.tidy(cursor, self.path, self._clock())
 
     def size_bytes(self) -> int:
         """Store.size_bytes."""

@@ -104,7 +104,7 @@ def refresh(con: Con, since: int, until: int, changed: Changed) -> None:
     """Bring up to date the sessions of the new records (temporary tables of settling.collect) and of `changed`."""
     before = _states(con, changed.recounted)
     _gather(con, since, until, changed, before)
-    _remove(con, changed.dissolved | changed.recounted)
+    remove(con, changed.dissolved | changed.recounted)
     touched = {row[0] for row in con.execute("SELECT DISTINCT session_id FROM fresh").fetchall()}
     touched |= changed.touched | changed.recounted
     touched -= changed.dissolved
@@ -196,7 +196,7 @@ def _gather_all(con: Con, before: dict[str, State]) -> None:
             )
 
 
-def _remove(con: Con, gone: set[str]) -> None:
+def remove(con: Con, gone: set[str]) -> None:
     """Remove all that is kept of the counts of these sessions."""
     if not gone:
         return
