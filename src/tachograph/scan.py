@@ -81,7 +81,8 @@ class Columns:
 
     def rows(self) -> list[dict[str, Any]]:
         """The same as a list of one dict per row."""
-        return [dict(zip(self.names, row, strict=True)) for row in zip(*(self.data[n] for n in self.names), strict=True)]
+        columns = (self.data[name] for name in self.names)
+        return [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 class Reader(Protocol):
