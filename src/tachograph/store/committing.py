@@ -12,7 +12,7 @@ import duckdb
 from tachograph.model import Batch, Event, Point, Source, Span
 from tachograph.store import rows
 from tachograph.store.ddl import physical
-from tachograph.store.identity import series_id, source_id
+from tachograph.store.identity import clean_text, series_id, source_id
 from tachograph.store.relations import given, value
 from tachograph.store.seen import Seen
 
@@ -152,6 +152,8 @@ class Committer:
     def _unknown_batches(self, con: Con, batches: Sequence[Batch]) -> list[Batch]:
         """The batches without those whose digest is kept, or came earlier in the same commit."""
         seen = self._digests
+        for batch in batches:
+            batch.digest = clean_text(batch.digest)
         digests = {batch.digest for batch in batches if batch.digest}
         met = {digest for digest in digests if seen.was_lately(digest)}
         met |= known_among(con, "digests", "digest", [d for d in digests - met if seen.may_hold(d)])
@@ -172,7 +174,10 @@ class Committer:
         positions = {path: position for batch in draft.batches for path, position in batch.positions.items()}
         if not positions:
             return
-        columns = {"path": ("text", list(positions)), "position": ("text", list(positions.values()))}
+        columns = {
+            "path": ("text", [clean_text(path) for path in positions]),
+            "position": ("text", [clean_text(position) for position in positions.values()]),
+        }
         with given(con, "incoming", columns):
             con.execute("DELETE FROM positions WHERE path IN (SELECT path FROM incoming)")
             con.execute(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tachograph.errors import QueryError
 from tachograph.scan import Agg, Any_, Bucket, Match, Scan
+from tachograph.store.identity import clean_text
 from tachograph.store.schema import TABLES
 
 ATTRIBUTES: Final = "attributes."
@@ -137,7 +138,7 @@ class _Compiler:
             return _quoted(name)
         if name.startswith(ATTRIBUTES) and "attributes" in self.types:
             key = name.removeprefix(ATTRIBUTES).replace("~", "~0").replace("/", "~1")
-            return self.engine.attribute.format(_quoted("attributes"), _literal("/" + key))
+            return self.engine.attribute.format(_quoted("attributes"), _literal("/" + clean_text(key)))
         raise _unknown("column", name, self.types, f" of {self.scan.table}")
 
     def aggregate(self, agg: Agg) -> str:
@@ -214,7 +215,7 @@ class _Compiler:
         return column, value
 
     def parameter(self, value: Any) -> str:
-        self.parameters.append(value)
+        self.parameters.append(clean_text(value) if isinstance(value, str) else value)
         return self.engine.parameter
 
 

@@ -32,7 +32,11 @@ def text_bytes(text: str) -> bytes:
 
 def clean_text(text: str) -> str:
     """The text with surrogate pairs joined and lone surrogates replaced, so that it is UTF-8."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def json_bytes(value: Any) -> bytes:
