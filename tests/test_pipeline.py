@@ -9,7 +9,8 @@ import pytest
 
 from tachograph.errors import Busy, Corrupt, Rejected
 from tachograph.model import Batch, Event, Source
-from tachograph.pipeline import SECOND_NS, Road, Settled, Settler, Stage
+from tachograph.pipeline import Road, Settled, Settler, Stage
+from tachograph.pipeline.settler import SECOND_NS
 from tachograph.scan import Columns, Scan
 from tachograph.store.contract import Store
 from tachograph.telemetry import Telemetry

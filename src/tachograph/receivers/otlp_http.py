@@ -140,7 +140,7 @@ class OtlpHttp:
         await _send(send, failed.http_status, media_type.encode(), body, more)
 
 
-class Gone(Exception):  # noqa: N818 - not an error: the sender hung up
+class Gone(Exception):
     """The sender closed the connection before its body was complete."""
 
 

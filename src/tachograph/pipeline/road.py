@@ -10,25 +10,19 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from tachograph.errors import Busy, TachographError
+from tachograph.ledger import report
 from tachograph.model import Batch
-from tachograph.scan import Columns, Scan
+from tachograph.pipeline.settler import Clock, Settler
+from tachograph.redaction import redact
+from tachograph.registry import normalise
 from tachograph.store.contract import Store
 from tachograph.telemetry import Telemetry, say
 
 Stage = Callable[[Batch], None]
-Clock = Callable[[], int]
 
 RECORDS_PER_COMMIT: Final = 4096  # from here on DuckDB's insert gains little and senders wait longer
 BYTES_PER_COMMIT: Final = 96 * 1024 * 1024  # in memory, where records take several times their bytes on the wire
 BATCH_OVERHEAD_BYTES: Final = 1024  # of a batch that holds next to nothing: the queue is bounded for these too
-SECOND_NS: Final = 1_000_000_000
-QUIET_NS: Final = SECOND_NS // 20  # nothing came for so long: settle now, nobody is slowed down
-SETTLE_EVERY_NS: Final = SECOND_NS  # under load: not more often than this
-SHARE: Final = 4  # under load: a quarter of the time at most ...
-CREDIT_NS: Final = SECOND_NS  # ... and so much in one go, saved up while there was nothing to do
-READER_WAITS_NS: Final = SECOND_NS // 4  # a page is shown after this with what is settled by then
-CLOSING_SETTLES_NS: Final = 2 * SECOND_NS
-TRY_AGAIN_S: Final = 5.0  # after an error of the store while settling
 CLOSE_S: Final = 30.0  # for the last commits; then the process ends and the senders, unanswered, send again
 
 
@@ -42,10 +36,6 @@ def stages(content: str) -> tuple[Stage, ...]:
     Pricing is not among them: a price is that of a call, whose tokens are known once its reports are merged, so the
     ledger prices while it settles.
     """
-    from tachograph.ledger import report
-    from tachograph.redaction import redact
-    from tachograph.registry import normalise
-
     return (normalise, partial(redact, mode=content), report)
 
 
@@ -225,150 +215,3 @@ def is_empty(batch: Batch) -> bool:
 def _fail(group: Sequence[Waiting], error: Exception) -> None:
     for waiting in group:
         waiting.kept.set_exception(error)
-
-
-class Settler:
-    """Has the ledger work commits into calls: soon when it is quiet, seldom under load, at once for a reader.
-
-    While commits go on, settling has a quarter of the time, counted as credit that grows with the clock; a reader who
-    comes when it is used up is answered as of the last settlement, which is then seconds old at most.
-    """
-
-    def __init__(self, store: Store, settle: Callable[[], bool], clock: Clock, telemetry: Telemetry) -> None:
-        self._store = store
-        self._settle = settle
-        self._clock = clock
-        self._telemetry = telemetry
-        self._settled = -1  # the commit up to which all is settled, as far as this process knows
-        self._settling = threading.Lock()
-        self._credit_ns = CREDIT_NS
-        self._credited_ns = clock()
-        self._is_behind = False  # a reader waited in vain: let the next ones not wait too
-        self._noticed = 0
-        self._is_closing = threading.Event()
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="road-settler", daemon=True)
-        self._thread.start()
-
-    def notice(self) -> None:
-        """Something was committed."""
-        with self._changed:
-            self._noticed += 1
-            self._changed.notify()
-
-    def catch_up(self, within_ns: int = READER_WAITS_NS) -> bool:
-        """Settle all that is committed by now, or as much as fits into `within_ns`; whether all was.
-
-        A store that cannot take it now is no error of the one who asks: the answer is then as of the last settlement.
-        """
-        if self._store.sequence() == self._settled:
-            return True
-        if self._is_behind or self._credit() <= 0:
-            return False
-        try:
-            deadline = self._clock() + within_ns
-            while self._clock() < deadline:
-                if not self._step(within_ns / SECOND_NS):
-                    return True
-        except Exception as error:  # noqa: BLE001 - whoever asks gets the answer that there is
-            say("warning", f"settling: {type(error).__name__}: {error}")
-        self._is_behind = True
-        self.notice()  # whatever is left is the thread's
-        return False
-
-    def close(self) -> None:
-        """End the thread; what cannot be settled quickly is settled after the next start."""
-        self._is_closing.set()
-        with self._changed:
-            self._changed.notify()
-        self._thread.join(CLOSE_S)
-        self.catch_up(CLOSING_SETTLES_NS)
-
-    def _credit(self) -> int:
-        """The time that settling may take now."""
-        now = self._clock()
-        with self._changed:
-            self._credit_ns = min(CREDIT_NS, self._credit_ns + (now - self._credited_ns) // SHARE)
-            self._credited_ns = now
-            return self._credit_ns
-
-    def _step(self, patience_s: float) -> bool:
-        """Settle one portion; whether more is left. One at a time: a second one would do the same work again."""
-        if not self._settling.acquire(timeout=patience_s):
-            return True
-        try:
-            target = self._store.sequence()
-            if target == self._settled:
-                return False
-            started = self._clock()
-            is_more_left = self._settle()
-            took = self._clock() - started
-            self._telemetry.took("settle", took)
-            with self._changed:
-                self._credit_ns -= took
-            if not is_more_left:
-                self._settled = target
-                self._is_behind = False
-            return is_more_left
-        finally:
-            self._settling.release()
-
-    def _run(self) -> None:
-        """The settler thread; begins with what an earlier process left."""
-        seen = -1
-        while not self._is_closing.is_set():
-            with self._changed:
-                while self._noticed == seen and not self._is_closing.is_set():
-                    self._changed.wait()
-            self._wait_for_quiet()
-            seen = self._noticed
-            try:
-                self._settle_all()
-            except Exception as error:  # noqa: BLE001 - the thread has to live: the cause may go away
-                say("warning", f"settling: {type(error).__name__}: {error}")
-                seen = -1
-                self._is_closing.wait(TRY_AGAIN_S)
-
-    def _wait_for_quiet(self) -> None:
-        """Until nothing was committed for a moment, or it has waited long enough."""
-        started = self._clock()
-        while self._clock() - started < SETTLE_EVERY_NS:
-            noticed = self._noticed
-            if self._is_closing.wait(QUIET_NS / SECOND_NS) or noticed == self._noticed:
-                return
-
-    def _settle_all(self) -> None:
-        """Portion by portion, keeping to its share of the time while more is being committed."""
-        is_more_left = True
-        while is_more_left and not self._is_closing.is_set():
-            noticed = self._noticed
-            is_more_left = self._step(SETTLE_EVERY_NS / SECOND_NS)
-            if noticed != self._noticed and (debt_ns := -self._credit()) > 0:
-                self._is_closing.wait(SHARE * debt_ns / SECOND_NS)
-
-
-class Settled:
-    """The store as readers see it: settled first, so that what was just acknowledged is in the answer."""
-
-    def __init__(self, store: Store, settler: Settler) -> None:
-        self._store = store
-        self._settler = settler
-
-    def scan(self, scan: Scan) -> Columns:
-        """As the store's."""
-        self._settler.catch_up()
-        return self._store.scan(scan)
-
-    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
-        """As the store's; texts need no settling."""
-        return self._store.texts(hashes)
-
-    def sql(self, query: str, limit: int | None = None) -> Columns:
-        """As the store's."""
-        self._settler.catch_up()
-        return self._store.sql(query, limit)
-
-    def sequence(self) -> int:
-        """As the store's, and what it tells of can be read at once."""
-        self._settler.catch_up()
-        return self._store.sequence()

@@ -1,0 +1,6 @@
+"""The way in: the stages, the group commit, and the ledger kept up to date behind it."""
+
+from tachograph.pipeline.road import Road, Stage, stages
+from tachograph.pipeline.settler import Settled, Settler
+
+__all__ = ["Road", "Settled", "Settler", "Stage", "stages"]
