@@ -114,17 +114,15 @@ class Growth:
             self._call(row, spans_of)
 
     def _call(self, row: dict[str, Any], spans_of: dict[str, Node]) -> None:
-        node = self.by_span.get((row["trace_id"], row["span_id"])) if row["span_id"] else None
-        reports: list[str] = row["reports"] or []
-        if node is None or node.call_id:
-            candidates = (spans_of.get(r) for r in reports)
-            node = next((n for n in candidates if n is not None and not n.call_id), None)
+        told = [spans_of[report] for report in row["reports"] or [] if report in spans_of]
+        own = self.by_span.get((row["trace_id"], row["span_id"])) if row["span_id"] else None
+        node = next((n for n in ([own] if own else []) + told if not n.call_id), None)
+        for other in told:
+            other.is_repeat = other is not node and not other.call_id
         if node is None:
-            start_ns = row["start_ns"] or row["end_ns"] or 0
-            node = Node(id=f"call:{row['call_id']}", origin="call", role=MODEL_CALL, name=row["model"] or "model call")
-            node.start_ns, node.end_ns = start_ns, max(start_ns, row["end_ns"] or 0)
-            node.prompt_id, node.agent, node.subagent = row["prompt_id"], row["agent"], row["subagent"]
+            node = _call_node(row)
             self.others.append(node)
+        node.is_repeat = False
         node.role = MODEL_CALL
         node.call_id = row["call_id"]
         node.model = row["model"] or node.model
@@ -206,6 +204,15 @@ def _take_tokens(node: Node, row: dict[str, Any]) -> None:
     node.cache_write_tokens = row["cache_write_tokens"]
     node.output_tokens = row["output_tokens"]
     node.reasoning_tokens = row["reasoning_tokens"]
+
+
+def _call_node(row: dict[str, Any]) -> Node:
+    """A node for a call that no span of the tree reported."""
+    start_ns = row["start_ns"] or row["end_ns"] or 0
+    node = Node(id=f"call:{row['call_id']}", origin="call", role=MODEL_CALL, name=row["model"] or "model call")
+    node.start_ns, node.end_ns = start_ns, max(start_ns, row["end_ns"] or 0)
+    node.prompt_id, node.agent, node.subagent = row["prompt_id"], row["agent"], row["subagent"]
+    return node
 
 
 def _event_node(row: dict[str, Any]) -> Node:

@@ -22,7 +22,7 @@ class Totals(Struct, eq=False):
     cost_nanousd: int | None = None
     notional_nanousd: int | None = None  # covered by a subscription plan
     tool_runs: int = 0
-    errors: int = 0
+    errors: int = 0  # noise and repeats apart
     spans: int = 0
 
     def add(self, other: Totals) -> None:
@@ -59,6 +59,7 @@ class Node(Struct, eq=False):
     end_ns: int = 0
     is_error: bool = False
     is_noise: bool = False
+    is_repeat: bool = False  # tells of a call or tool run that another node stands for
     trace_id: str = ""
     span_id: str = ""
     call_id: str = ""
@@ -111,7 +112,7 @@ class Tree(Struct, eq=False):
 
 
 def significant(node: Node) -> list[Node]:
-    """The children of a node as a folded view shows them: noise left out, what stands below it moved up."""
+    """The children of a node as a folded view shows them, in time: noise left out, what stands below it moved up."""
     found: list[Node] = []
     stack = list(reversed(node.children))
     while stack:
@@ -120,15 +121,22 @@ def significant(node: Node) -> list[Node]:
             stack.extend(reversed(child.children))
         else:
             found.append(child)
+    if len(found) != len(node.children) or any(child.is_noise for child in node.children):
+        found.sort(key=_time_order)
     return found
+
+
+def _time_order(node: Node) -> tuple[int, int, str]:
+    return node.start_ns, node.end_ns, node.id
 
 
 def finish(root: Node) -> None:
     """Sort siblings, then from the leaves up: totals, folded noise, and ends of what has none of its own."""
     order = [root]
     for node in order:
-        node.children.sort(key=lambda n: (n.start_ns, n.end_ns, n.id))
+        node.children.sort(key=_time_order)
         order.extend(node.children)
+    _mark_repeats(order)
     for node in reversed(order):
         _count_own(node)
         for child in node.children:
@@ -136,22 +144,33 @@ def finish(root: Node) -> None:
             node.inner += child.inner + 1 if child.is_noise else 0
             if node.origin != "span":
                 node.end_ns = max(node.end_ns, child.end_ns)
-        if node is root:
-            starts = [c.start_ns for c in root.children if c.start_ns]
-            root.start_ns = min(starts, default=0)
+    root.start_ns = min((n.start_ns for n in order if n.start_ns), default=0)
+    root.end_ns = max(n.end_ns for n in order)
+
+
+def _mark_repeats(order: list[Node]) -> None:
+    """Of spans that tell of one tool run, one within another library's, the first to start counts."""
+    runs: dict[str, Node] = {}
+    for node in order:
+        if node.role == TOOL_RUN and node.tool_call_id:
+            first = runs.setdefault(node.tool_call_id, node)
+            if _time_order(node) < _time_order(first):
+                first.is_repeat, runs[node.tool_call_id] = True, node
+            elif node is not first:
+                node.is_repeat = True
 
 
 def _count_own(node: Node) -> None:
     own = node.totals
     own.spans = int(node.origin == "span")
-    own.tool_runs = int(node.role == TOOL_RUN)
-    own.errors = int(node.is_error)
+    own.tool_runs = int(node.role == TOOL_RUN and not node.is_repeat and not node.is_noise)
+    own.errors = int(node.is_error and not node.is_noise and not node.is_repeat)
     if not node.call_id:
         return
     own.failed_calls = int(node.status != "ok")
     own.calls = 1 - own.failed_calls
     own.unknown_calls = int(node.usage_status != "reported" and node.status == "ok")
-    own.unpriced_calls = int(node.cost_nanousd is None and node.status == "ok")
+    own.unpriced_calls = int(node.cost_nanousd is None and (node.status == "ok" or node.usage_status == "reported"))
     own.input_tokens = node.input_tokens or 0
     own.cache_read_tokens = node.cache_read_tokens or 0
     own.output_tokens = node.output_tokens or 0

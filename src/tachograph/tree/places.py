@@ -10,6 +10,7 @@ from tachograph.model import AGENT, PROMPT, SESSION
 from tachograph.tree.nodes import Node
 
 EARLY_NS: Final = 1_000_000_000  # a step may be stamped a little before the event of the prompt that set it off
+AT_ONCE: Final = 8  # tools that run at the same time, or wait for their second record
 LATE_NS: Final = 5_000_000_000  # and end a little after the span of its prompt
 
 
@@ -22,6 +23,7 @@ class Told:
         self.by_text: dict[tuple[str, ...], Node] = {}
         self.spans = sorted(nodes, key=lambda n: n.start_ns)
         self.starts = [n.start_ns for n in self.spans]
+        self.made: dict[str, list[Node]] = {}  # tool name -> nodes made of events, in time
         self.taken: set[tuple[str, str]] = set()  # (node, origin): one log event tells a span's prompt once
         for node in self.spans:
             self._learn(node)
@@ -35,6 +37,7 @@ class Told:
         """Remember a node that was made of an event."""
         self._learn(node)
         self.taken.add((node.id, row["origin"]))
+        self.made.setdefault(node.tool_name, []).append(node)
         texts = texts_of(row["contents"])
         if self.role == PROMPT and texts:
             self.by_text[tuple(texts[0][1])] = node
@@ -57,16 +60,24 @@ class Told:
         return node
 
     def _by_time(self, row: dict[str, Any], key: str) -> Node | None:
-        """A span without an id of its own (or, of prompts, with another) that ran when the event was written."""
+        """What ran when the event was written, is of the same name, and no record of its origin has told yet."""
         time_ns = row["time_ns"] or 0
+        start_ns = time_ns - (row["duration_ns"] or 0) - EARLY_NS
         at = bisect_right(self.starts, time_ns + EARLY_NS)
-        for node in reversed(self.spans[max(0, at - 8) : at]):  # 8: tools that run at the same time
-            if time_ns > node.end_ns + EARLY_NS or (node.id, row["origin"]) in self.taken:
+        made = self.made.get(row["tool_name"], [])
+        for node in (*reversed(self.spans[max(0, at - AT_ONCE) : at]), *reversed(made[-AT_ONCE:])):
+            if node.end_ns + EARLY_NS < start_ns or node.start_ns > time_ns + EARLY_NS:
                 continue
-            own = node.prompt_id if self.role == PROMPT else node.tool_call_id
-            if (not own or not key) and node.tool_name == row["tool_name"] and node.subagent == row["subagent"]:
+            if (node.id, row["origin"]) not in self.taken and self._may_be(node, row, key):
                 return node
         return None
+
+    def _may_be(self, node: Node, row: dict[str, Any], key: str) -> bool:
+        if node.tool_name != row["tool_name"] or node.subagent != row["subagent"]:
+            return False
+        own = node.prompt_id if self.role == PROMPT else node.tool_call_id
+        # A prompt has another id in each source; a tool run has the one that the model gave it.
+        return not own or not key or (self.role == PROMPT and node.origin != "span")
 
 
 class Places:

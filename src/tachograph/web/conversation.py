@@ -145,7 +145,9 @@ def _steps(nodes: list[Node], nested: int) -> list[Step]:
     while stack:
         node = stack.pop()
         below = significant(node)
-        if node.role == MODEL_CALL:
+        if node.is_repeat:
+            pass  # stands elsewhere; what it holds does not
+        elif node.role == MODEL_CALL:
             found.append(Step("call", node))
         elif node.role in (TOOL_RUN, AGENT) and not _is_whole(node):
             found.append(Step("tool" if node.role == TOOL_RUN else "agent", node))

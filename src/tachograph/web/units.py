@@ -42,7 +42,7 @@ def money(nanousd: int | float | None) -> str:
     if size == 0:
         return "$0"
     if size < 0.0001:
-        return f"${dollars:.2g}" if size >= 1e-7 else "<$0.0000001"
+        return f"${dollars:.6f}" if size >= 1e-6 else "<$0.000001"
     if size < 1:
         return f"${dollars:.4f}"
     return f"${dollars:,.2f}" if size < 1000 else f"${dollars:,.0f}"

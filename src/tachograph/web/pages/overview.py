@@ -18,6 +18,7 @@ from tachograph.web.pages.sessions import with_costs
 from tachograph.web.rendering import Look, Site, look_of, render
 
 _NEWEST: Final = 12
+_TABLE_ROWS: Final = 8
 _NANO: Final = 1_000_000_000
 OTHER: Final = "other models"
 
@@ -72,6 +73,7 @@ def overview(site: Site, request: Request) -> Response:
         chart=chart, chart_svg=stacked(chart, shown, f"{words} over time by model"), peak=shown(chart.peak),
         first_label=edges[0] if edges else "", last_label=edges[-1] if edges else "",
         models=_table(models["rows"], "model"), agents=_table(agents["rows"], "agent"),
+        more_models=max(0, len(models["rows"]) - _TABLE_ROWS), more_agents=max(0, len(agents["rows"]) - _TABLE_ROWS),
         sessions=with_costs(site.reader, newest),
     )  # fmt: skip
 
@@ -176,5 +178,5 @@ def _table(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     ordered = sorted(rows, key=lambda row: (-size(row), -(row["input_tokens"] or 0), row[name]))
     return [
         row | {"name": row[name], "cost_nanousd": nanousd(row["cost_usd"]), "bar": share_bar(size(row), peak)}
-        for row in ordered[:COLOURS]
+        for row in ordered[:_TABLE_ROWS]
     ]

@@ -57,14 +57,18 @@ def sessions(site: Site, request: Request) -> Response:
 
 
 def with_costs(reader: Reader, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The sessions, each with `cost_kind`: what its cost is made of (billed, ..., notional, mixed, "" = unpriced)."""
+    """The sessions, each with `ok_calls` and `cost_kind`: billed, ..., notional, mixed, "" where nothing is priced."""
     ids = [row["session_id"] for row in rows]
     traces = [id_.removeprefix("trace:") for id_ in ids if id_.startswith("trace:")]
     kinds: dict[str, str] = {}
     for where in (Match("session_id", "in", ids), Match("trace_id", "in", traces)):
         if where.value:
             kinds |= {row["session"]: _kind(row) for row in usage(reader, "session", where=(where,))["rows"]}
-    return [row | {"cost_kind": kinds.get(row["session_id"], "")} for row in rows]
+    return [
+        row
+        | {"cost_kind": kinds.get(row["session_id"], ""), "ok_calls": (row["calls"] or 0) - (row["failed_calls"] or 0)}
+        for row in rows
+    ]
 
 
 def _kind(row: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def trace(site: Site, request: Request) -> Response:
         site, request, "trace.html",
         sequence=sequence, look=look, trace_id=trace_id, tree=tree, totals=tree.root.totals, start_ns=start_ns,
         duration_ns=end_ns - start_ns, sessions=sessions or [f"trace:{trace_id}"],
-        first_rows=_first_rows(tree, start_ns, end_ns), shown=tree.nodes - tree.noise, selected=selected, panel=panel,
+        title=_title(tree), first_rows=_first_rows(tree, start_ns, end_ns), shown=tree.nodes - tree.noise, selected=selected, panel=panel,
     )  # fmt: skip
 
 
@@ -61,6 +61,10 @@ def panel(site: Site, request: Request) -> Response:
     if made is None:
         raise HTTPException(404)
     return HTMLResponse(made)
+
+
+def _title(tree: Tree) -> str:
+    return next((node.name for node in significant(tree.root) if node.name), "Trace")
 
 
 def _extent(tree: Tree) -> tuple[int, int]:
@@ -95,7 +99,8 @@ def _compact(tree: Tree) -> dict[str, Any]:
 
 
 def _detail(node: Node) -> str:
-    return node.tool_name or node.model or node.subagent
+    """What the name does not say yet."""
+    return next((one for one in (node.tool_name, node.model, node.subagent) if one and one != node.name), "")
 
 
 def _flags(node: Node) -> int:

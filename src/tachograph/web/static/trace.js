@@ -11,7 +11,7 @@ const find = document.getElementById("fall-find");
 const noiseBox = document.getElementById("fall-noise");
 
 let data = null; // {duration, words, columns}
-let parents, depths, sizes, hidden; // by row: shown parent, shown depth, rows below it, steps folded into it
+let parents, depths, sizes, hidden; // by row: shown parent, shown depth, rows right below it, steps folded into it
 let closed = new Set(); // ids of collapsed rows
 let visible = []; // rows in sight order
 let selected = -1;
@@ -20,29 +20,38 @@ const canvas = document.createElement("div");
 canvas.className = "fall-canvas";
 
 function shape() {
-  const { parent, flags } = data.columns;
+  const { parent, flags, at, id } = data.columns;
   const count = parent.length;
   const withNoise = noiseBox.checked;
   parents = new Int32Array(count).fill(-1);
   depths = new Int32Array(count);
   hidden = new Int32Array(count);
   sizes = new Int32Array(count);
+  const below = new Map([[-1, []]]); // shown parent -> its rows; a parent always stands before its rows
   for (let row = 0; row < count; row++) {
     let above = parent[row];
     if (!withNoise && above >= 0 && flags[above] & NOISE) above = parents[above]; // already the nearest one shown
     parents[row] = above;
     depths[row] = above < 0 ? 0 : depths[above] + 1;
-    if (above >= 0) {
-      if (!withNoise && flags[row] & NOISE) hidden[above]++;
-      else sizes[above]++;
+    if (!withNoise && flags[row] & NOISE) {
+      if (above >= 0) hidden[above]++;
+      continue;
     }
+    if (!below.has(above)) below.set(above, []);
+    below.get(above).push(row);
+    if (above >= 0) sizes[above]++;
   }
-  const isShown = new Uint8Array(count);
   visible = [];
-  for (let row = 0; row < count; row++) {
-    const above = parents[row];
-    isShown[row] = above < 0 || (isShown[above] && !closed.has(data.columns.id[above])) ? 1 : 0;
-    if (isShown[row] && (withNoise || !(flags[row] & NOISE))) visible.push(row);
+  const stack = [];
+  const push = (rows) => {
+    const sorted = rows.slice().sort((a, b) => at[a] - at[b] || a - b); // what moved up from a folded step is out of time
+    for (let i = sorted.length - 1; i >= 0; i--) stack.push(sorted[i]);
+  };
+  push(below.get(-1));
+  while (stack.length) {
+    const row = stack.pop();
+    visible.push(row);
+    if (sizes[row] && !closed.has(id[row])) push(below.get(row));
   }
   canvas.style.height = `${visible.length * ROW_PX}px`;
   state.textContent = `${visible.length.toLocaleString("en")} of ${count.toLocaleString("en")} steps`;
