@@ -225,6 +225,32 @@ def test_any_text_gives_a_text_and_twice_is_once(text: str) -> None:
     assert redact_text(once) == once
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(
+            "sk-",
+            "eyJaaaaaaaa-",
+            "hf_",
+            "pypi-",
+            "basic+",
+            "authorization=",
+            "password=1",
+            "token=",
+            "://a:",
+            "curl -u ",
+        ),
+        *("-----BEGIN PRIVATE KEY-----", "\\\\", "password\\\\", 'password="', "cookie:a", "secret:'", "gsk_", "SG.a-"),
+    ],
+)
+def test_hostile_texts_are_read_to_their_end(part: str) -> None:
+    """Long repetitions of what each search begins with: a search of quadratic time would not come back from these."""
+    text = part * (200_000 // len(part))
+    for end in ("(", " eyJhbGciOiJI.e30.x", ""):
+        result = redact_text(text + end)
+        assert redact_text(result) == result
+
+
 def test_text_that_is_not_unicode() -> None:
     text, secret = SECRETS["github_token"]
     span = _example(Span, "x")

@@ -28,6 +28,7 @@ _Record = Span | Event | Point | Report
 class _Shape(NamedTuple):
     """How one kind of secret looks: `keep` stays, `secret` goes, `then` must follow, `ahead` must hold for the secret.
 
+    Conditions look 99 characters ahead at most and a match takes all it has seen, so that no text takes quadratic time.
     `trigger` is what tells in linear time whether a text is worth a closer look: without lookaround, seeing all that
     the rest sees, in the text itself and in a JSON text that quotes it. By default it is keep, secret and then.
     """
@@ -42,6 +43,7 @@ class _Shape(NamedTuple):
 
 _SOLID = "[A-Za-z0-9_-]"
 _VALUE = r"""[^\x00-\x20"'\\,;&<>(){}\[\]`]"""
+_PREFIXES = r"gsk_|r8_|xai-|pplx-|tvly-|nvapi-|csk-|dapi|shpat_|dckr_pat_|lin_api_|sntry[su]_|hvs\.|ntn_"
 _BLANK = r"(?:[ \t]|\\+[nrt]){0,6}"
 _SIGN = f"{_BLANK}(?:=>|:=|[:=]){_BLANK}"
 _QUOTE = r"""\\*["']"""
@@ -97,16 +99,16 @@ _SHAPES: Final = (
     ),
     _Shape("anthropic_key", f"sk-ant-{_SOLID}{{8,}}"),
     _Shape("langfuse_key", f"[ps]k-lf-{_SOLID}{{8,}}"),
-    _Shape("openai_key", f"sk-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}*[0-9])"),
+    _Shape("openai_key", f"sk-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}{{0,99}}[0-9])"),
     _Shape("google_key", f"AIza{_SOLID}{{30,}}|ya29\\.{_SOLID}{{16,}}|GOCSPX-{_SOLID}{{16,}}"),
     _Shape("github_token", "gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"),
     _Shape("gitlab_token", f"gl(?:pat|ptt|dt|rt|cbt|soat|ft|imt|agent)-{_SOLID}{{16,}}"),
     _Shape("slack_token", f"xox[abceoprs]-{_SOLID}{{10,}}|xapp-{_SOLID}{{16,}}"),
     _Shape("slack_webhook", "[A-Z0-9]{6,}/[A-Z0-9]{6,}/[A-Za-z0-9]{12,}", keep=r"hooks\.slack\.com/services/"),
     _Shape("aws_key", "(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}", then="(?:[^A-Za-z0-9]|$)"),
-    _Shape("huggingface_token", "hf_[A-Za-z0-9]{20,}", ahead="(?=[A-Za-z0-9_]*[0-9A-Z])"),
+    _Shape("huggingface_token", "hf_[A-Za-z0-9]{20,}", ahead="(?=hf_[A-Za-z0-9]{0,99}[0-9A-Z])"),
     _Shape("npm_token", "npm_[A-Za-z0-9]{30,}"),
-    _Shape("pypi_token", f"pypi-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}*[A-Z0-9])"),
+    _Shape("pypi_token", f"pypi-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}{{0,99}}[A-Z0-9])"),
     _Shape("stripe_key", "[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{16,}"),
     _Shape("sendgrid_key", f"SG\\.{_SOLID}{{16,}}\\.{_SOLID}{{16,}}"),
     _Shape("digitalocean_token", "do[opr]_v1_[a-f0-9]{20,}"),
@@ -115,11 +117,11 @@ _SHAPES: Final = (
     _Shape("logfire_token", "pylf_v[0-9]_[a-z]{2}_[A-Za-z0-9]{16,}"),
     _Shape(
         "api_key",
-        f"(?:gsk_|r8_|xai-|pplx-|tvly-|nvapi-|csk-|dapi|shpat_|dckr_pat_|lin_api_|sntry[su]_|hvs\\.|ntn_){_SOLID}{{24,}}",
-        ahead="(?=[A-Za-z0-9_.-]*[0-9])",
+        f"(?:{_PREFIXES}){_SOLID}{{24,}}",
+        ahead="(?=[A-Za-z0-9_.-]{0,99}[0-9])",
     ),
     _Shape("telegram_token", f"[0-9]{{8,10}}:AA{_SOLID}{{33}}", trigger=f":AA{_SOLID}{{33}}"),
-    _Shape("jwt", f"eyJ{_SOLID}{{8,}}(?:\\.{_SOLID}*){{1,4}}"),
+    _Shape("jwt", f"eyJ{_SOLID}{{8,}}(?:\\.{_SOLID}*){{1,4}}", ahead="(?<!-)"),
     _Shape(
         "password", r"[^\x00-\x20/@\"'\\<>\[\]]+", keep=r"://[^\x00-\x20/@:\"'\\<>\[\]]*:", then="@"
     ),  # scheme://user:password@host
@@ -132,14 +134,14 @@ _SHAPES: Final = (
     _Shape(
         "authorization",
         r"[A-Za-z0-9+/=._~:-]{12,}",
-        keep=_cased("bearer", "basic") + r"(?:[ \t]|\\+t|%20|\+)+",
-        ahead="(?=[A-Za-z+/=._~:-]*(?:[0-9]|[a-z][A-Z]|=))",
+        keep=_cased("bearer", "basic") + r"(?:[ \t]|\\+t|%20|\+){1,4}",
+        ahead="(?=[A-Za-z+/=._~:-]{0,99}(?:[0-9]|[a-z][A-Z]|=))",
     ),
     _Shape(
         "authorization",
         f"{_VALUE}{{8,}}",
         keep=f"{_cased('authorization')}(?:{_QUOTE})?{_SIGN}(?:{_QUOTE})?",
-        ahead=f"(?={_VALUE}*[0-9])",
+        ahead=f"(?={_VALUE}{{0,99}}[0-9])",
         trigger=_NAMED_TRIGGER,
     ),
     _Shape(
@@ -151,16 +153,16 @@ _SHAPES: Final = (
     _Shape("", f"(?!\\[redacted:){_QUOTED}", keep=_NAMED_QUOTED, trigger=_NAMED_TRIGGER),
     _Shape(
         "",
-        f"(?![$*%]){_VALUE}{{6,}}+(?!\\()",  # a call of a function is code, not a value
+        f"(?![$*%]){_VALUE}{{6,}}",
         keep=_NAMED,
-        ahead=f"(?={_VALUE}*?[0-9!@#^*+/?~])",
+        ahead=f"(?={_VALUE}{{0,99}}[0-9!@#^*+/?~])(?!{_VALUE}{{0,99}}\\()",  # a function that is called is no value
         trigger=_NAMED_TRIGGER,
     ),
     _Shape(
         "token",
         "[A-Za-z0-9_./+=~-]{16,}",
         keep=f"{_cased('token')}(?:{_QUOTE})?{_SIGN}(?:{_QUOTE})?",
-        ahead="(?=[A-Za-z_./+=~-]*[0-9])",
+        ahead="(?=[A-Za-z_./+=~-]{0,99}[0-9])",
         trigger=_NAMED_TRIGGER,
     ),
 )
@@ -392,7 +394,7 @@ def _drop_contents(record: Span | Event) -> None:
 def _without_texts(value: Any) -> Any:
     """A value without the members that hold texts of the conversation, at any depth."""
     if isinstance(value, list):
-        return [_without_texts(item) for item in value]
+        return [_without_texts(item) for item in value] if any(item.__class__ in _NESTED for item in value) else value
     if not isinstance(value, dict):
         return value
     kept: Attributes = {}
@@ -400,5 +402,8 @@ def _without_texts(value: Any) -> Any:
         if _is_content_key(key) and isinstance(item, (str, list, dict)):
             kept[f"{key}.size_bytes"] = len(item.encode() if isinstance(item, str) else _encode(item))
         else:
-            kept[key] = _without_texts(item) if isinstance(item, (list, dict)) else item
+            kept[key] = _without_texts(item) if item.__class__ in _NESTED else item
     return kept
+
+
+_NESTED: Final = frozenset((dict, list))
