@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from otlp_messages import RECORDINGS, signal_and_media
 
+from otlp_messages import RECORDINGS, signal_and_media
 from tachograph.errors import Rejected
 from tachograph.model import Batch
 from tachograph.receivers import otlp

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from otlp_messages import REQUESTS, STYLES, Style, message, to_json
 
+from otlp_messages import REQUESTS, STYLES, Style, message, to_json
 from tachograph.errors import Rejected
 from tachograph.model import Batch
 from tachograph.receivers import otlp
