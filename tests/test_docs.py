@@ -14,6 +14,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,7 @@ from tachograph.dialects.genai import IDENTITY
 from tachograph.errors import TachographError
 from tachograph.pricing import Prices
 from tachograph.questions.arrivals import CONNECT, RULES
+from tachograph.questions.counting import usage
 from tachograph.registry import DIALECTS, TRANSCRIPTS
 from tachograph.store.duckdb import open_store
 from tachograph.store.schema import TABLES
@@ -165,6 +167,17 @@ def test_commands_and_flags_in_sentences_exist(page: Path) -> None:
             assert flag in known, f"{name_of(page)}: {words}: {command} has no {flag}"
 
 
+def test_every_count_of_usage_is_documented(tmp_path: Path) -> None:
+    page = text_of(DOCS / "commands" / "usage.md")
+    documented = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", page.partition(END)[2], re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    with closing(open_store(tmp_path / "store", lambda: 1)) as store:
+        assert documented - {"totals", "rows"} == set(usage(store, ())["totals"])
+
+
 # --- settings, tables, sources --------------------------------------------------------------------------------------
 
 
@@ -208,14 +221,11 @@ def test_every_table_is_documented() -> None:
 
 
 def test_example_queries_run(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "store", lambda: 1)
-    try:
-        queries = [query for page in PAGES for query in fences(page, "sql")]
-        assert queries
+    queries = [query for page in PAGES for query in fences(page, "sql")]
+    assert queries
+    with closing(open_store(tmp_path / "store", lambda: 1)) as store:
         for query in queries:
             store.sql(query)
-    finally:
-        store.close()
 
 
 def test_every_dialect_is_documented() -> None:
