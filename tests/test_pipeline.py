@@ -274,7 +274,18 @@ def test_closing_commits_what_waits_and_takes_no_more(shelf: Shelf, telemetry: T
     road.close()
 
 
-def test_many_senders_are_all_kept_exactly_once(road: Road, shelf: Shelf) -> None:
+class Steps(Hands):
+    """A clock on which every look takes a while, so that commits seem long and the next ones gather."""
+
+    def __call__(self) -> int:
+        self.now_ns += SECOND_NS // 10
+        return self.now_ns
+
+
+@pytest.mark.parametrize("clock", [Hands(), Steps()])
+def test_many_senders_are_all_kept_exactly_once(shelf: Shelf, telemetry: Telemetry, clock: Hands) -> None:
+    road = Road(as_store(shelf), (), shelf.settle_one, clock, telemetry, 1 << 20)
+
     def send(sender: int) -> None:
         for n in range(50):
             road.submit(batch(f"{sender}/{n}")).result(PATIENCE_S)
@@ -284,6 +295,7 @@ def test_many_senders_are_all_kept_exactly_once(road: Road, shelf: Shelf) -> Non
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_S)
+    road.close()
     names = [name for names in shelf.commits for name in names]
     assert sorted(names) == sorted(f"{sender}/{n}" for sender in range(8) for n in range(50))
 

@@ -23,6 +23,8 @@ Stage = Callable[[Batch], None]
 RECORDS_PER_COMMIT: Final = 4096  # from here on DuckDB's insert gains little and senders wait longer
 BYTES_PER_COMMIT: Final = 96 * 1024 * 1024  # in memory, where records take several times their bytes on the wire
 BATCH_OVERHEAD_BYTES: Final = 1024  # of a batch that holds next to nothing: the queue is bounded for these too
+GATHER_SHARE: Final = 4  # gathering takes a quarter of the last commit's time at most ...
+GATHER_S_MAX: Final = 0.01  # ... and never long enough to be felt
 CLOSE_S: Final = 30.0  # for the last commits; then the process ends and the senders, unanswered, send again
 
 
@@ -74,6 +76,8 @@ class Road:
         self._queued_bytes = 0
         self._has_demo = has_demo
         self._is_closing = False
+        self._expected = 0
+        self._gather_s = 0.0
         self._changed = threading.Condition()
         self.settler = Settler(store, settle, clock, telemetry)
         self._writer = threading.Thread(target=self._write, name="road-writer", daemon=True)
@@ -141,7 +145,9 @@ class Road:
     def _write(self) -> None:
         """The writer thread: whatever came while one commit ran shares the next."""
         while group := self._take_group():
+            started = self._clock()
             self._commit(group)
+            self._expect(group, self._clock() - started)
             self._release(sum(waiting.size_bytes for waiting in group))
             self.settler.notice()
             self._clear_demo(is_real=not group[0].batch.is_demo)
@@ -153,16 +159,26 @@ class Road:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._is_closing)
+            self._changed.wait_for(lambda: len(self._queue) >= self._expected or self._is_closing, self._gather_s)
             group: list[Waiting] = []
             records = size_bytes = 0
             while self._queue and records < RECORDS_PER_COMMIT and size_bytes < BYTES_PER_COMMIT:
-                batch = self._queue[0].batch
-                if group and batch.is_demo != group[0].batch.is_demo:
+                if group and self._queue[0].batch.is_demo != group[0].batch.is_demo:
                     break
-                records += len(batch.spans) + len(batch.events) + len(batch.points)
+                records += _records(self._queue[0])
                 size_bytes += self._queue[0].size_bytes
                 group.append(self._queue.popleft())
             return group
+
+    def _expect(self, group: list[Waiting], took_ns: int) -> None:
+        """How many batches to gather for the next commit, and for how long.
+
+        A small commit costs nearly the same for one batch as for many. Those who were just answered come back at once
+        while others wait already, so without gathering two halves of the senders take turns, and each pays for both.
+        """
+        is_small = sum(map(_records, group)) < RECORDS_PER_COMMIT // 4
+        self._expected = len(group) + len(self._queue) if is_small else 0
+        self._gather_s = min(took_ns / GATHER_SHARE / 1e9, GATHER_S_MAX)
 
     def _commit(self, group: list[Waiting]) -> None:
         """Commit a group and answer everyone in it.
@@ -210,6 +226,11 @@ class Road:
 def is_empty(batch: Batch) -> bool:
     """Whether there is nothing in it to keep."""
     return not (batch.spans or batch.events or batch.points or batch.positions or batch.reports)
+
+
+def _records(waiting: Waiting) -> int:
+    batch = waiting.batch
+    return len(batch.spans) + len(batch.events) + len(batch.points)
 
 
 def _fail(group: Sequence[Waiting], error: Exception) -> None:
