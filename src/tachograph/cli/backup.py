@@ -12,7 +12,7 @@ from tachograph.cli.formats import size
 from tachograph.cli.tables import write_json, write_lines
 from tachograph.errors import ConfigError
 
-EXAMPLES = ("tachograph backup tachograph-backup", "tachograph backup /mnt/backups/tachograph-2026-11-21 --json")
+EXAMPLES = ("tachograph backup tachograph-backup", "tachograph backup tachograph-2026-11-21 --json")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from tachograph.cli.periods import add_timezone, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
+    from tachograph.config import Settings
     from tachograph.questions import Arrival, Finding
 
 EXAMPLES = ("tachograph doctor", "tachograph doctor --json")
@@ -55,10 +56,18 @@ def run(arguments: argparse.Namespace) -> int:
         write_table(_COLUMNS, [row for arrival in arrived for row in _rows(arrival, zone)])
     else:
         write_lines(["nothing has arrived yet"])
-    write_lines(_findings(missing))
+    said = [*_findings(missing)]
     if arguments.connect or not arrived:
-        write_lines(_connect())
+        said += _connect()
+    write_lines(_here(line, chosen) for line in said)
     return 1 if missing else 0
+
+
+def _here(line: str, chosen: Settings) -> str:
+    """The line with the addresses that the doors really have."""
+    for usual, setting in (("127.0.0.1:4318", chosen.otlp_http), ("127.0.0.1:4317", chosen.otlp_grpc)):
+        line = line.replace(usual, str(setting)) if setting else line
+    return line
 
 
 def _server(found: running.Running | None) -> str:

@@ -12,7 +12,7 @@ from tachograph.errors import ConfigError
 
 EXAMPLES = (
     "tachograph restore tachograph-backup --home ~/tachograph-restored",
-    "tachograph restore /mnt/backups/tachograph-2026-11-21 --json",
+    "tachograph restore tachograph-2026-11-21 --json",
 )
 
 

@@ -95,7 +95,7 @@ def _branches(node: Node, below: str, with_noise: bool) -> list[tuple[str, str, 
 
 def _heading(kind: str, tree: Tree, row: dict[str, Any] | None, zone: tzinfo) -> list[str]:
     told = row or {}
-    facts = [told.get(name) or "" for name in ("agent", "project", "branch", "user")]
+    facts = [told.get(name) or "" for name in ("agent", "project", "branch")]
     when = moment(tree.root.start_ns, zone)
     took = duration(max(0, tree.root.end_ns - tree.root.start_ns)) if tree.root.start_ns else ""
     lines = [f"{kind} {tree.id}", " · ".join(part for part in (*facts, when, took) if part)]
@@ -153,9 +153,28 @@ def _excerpts(reader: Reader, nodes: list[Node]) -> dict[str, str]:
     return {id_: _beginning(kept[hash_]) for id_, hash_ in wanted.items() if kept.get(hash_)}
 
 
+# What says best what a tool was asked to do, where its arguments are an object.
+_TELLING: Final = ("command", "file_path", "path", "pattern", "query", "url", "description", "prompt")
+
+
 def _beginning(text: str) -> str:
+    text = _telling(text)
     words = " ".join(printable(text[: 4 * _EXCERPT]).split())
     return words if len(words) <= _EXCERPT else words[:_EXCERPT] + "…"
+
+
+def _telling(text: str) -> str:
+    """The argument that says most, of arguments that are a JSON object; otherwise the text as it is."""
+    if not text.startswith("{"):
+        return text
+    import msgspec
+
+    try:
+        given = msgspec.json.decode(text.encode())
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return text
+    values = [given[name] for name in (*_TELLING, *given) if isinstance(given.get(name), str) and given[name]]
+    return values[0] if values else text
 
 
 def _as_json(tree: Tree, with_noise: bool) -> dict[str, Any]:

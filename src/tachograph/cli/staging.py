@@ -13,7 +13,7 @@ import msgspec
 
 from tachograph.model import Batch, Meaning, Source
 
-_ISO: Final = r"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d(?:\.\d+)?Z"
+_ISO: Final = r"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d(?:\.\d+)?(?:Z|\+00:00)"
 _UUID: Final = r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 # Ids of providers and agents keep what they begin with: dialects and the ledger know them by that.
 _NAMED: Final = (
@@ -30,14 +30,18 @@ _WORDS: Final[dict[str, str]] = {
     "fake-anthropic": "anthropic",
     "fake-large": "gpt-5.1",
     "fake-claude": "claude-sonnet-4-5",
+}
+_PHRASES: Final[dict[str, str]] = {
     "SCENARIO:main please": "What does this project do, and how is it tested?",
     "SCENARIO:second please": "Now the same for the parser.",
     "SCENARIO:retry429 please": "Go on with the next file.",
-    "SCENARIO-ERRORS try": "Try the deployment again.",
+    "SCENARIO-ERRORS try failing tools": "Why does the build fail?",
     "SCENARIO-ERRORS try2": "And once more.",
+    "SCENARIO-ERRORS try": "Try the deployment again.",
     "SCENARIO-TASK delegate to a subagent": "Have a sub-agent look for dead code.",
+    "SCENARIO-TOOLS ": "",
 }
-_SCRIPT: Final = re.compile(r"SCENARIO-[A-Z]+ (?=[A-Z])")
+_SPOKEN: Final = re.compile("|".join(map(re.escape, _PHRASES)))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -90,7 +94,8 @@ class Stage:
     def _changed(self, text: str) -> str:
         if text in _WORDS:
             return _WORDS[text]
-        return _CHANGING.sub(self._replacement, _SCRIPT.sub("", text))
+        spoken = _SPOKEN.sub(lambda match: _PHRASES[match[0]], text)
+        return _CHANGING.sub(self._replacement, spoken)
 
     def _replacement(self, match: re.Match[str]) -> str:
         found = match[0]

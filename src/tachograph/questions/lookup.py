@@ -21,7 +21,7 @@ CALL_COLUMNS: Final = tuple(
     seq call_id session_id trace_id span_id prompt_id start_ns end_ns duration_ns agent subagent user team project
     channel repository branch host tenant environment operation provider model request_model response_model
     response_id request_id input_uncached_tokens cache_read_tokens cache_write_tokens cache_write_1h_tokens
-    input_tokens output_tokens reasoning_tokens usage_status status http_status error_type error_message
+    input_tokens output_tokens reasoning_tokens usage_status is_cut_short status http_status error_type error_message
     finish_reason is_streaming ttft_ns attempt retry_of cost_nanousd cost_kind is_notional price_source price_note
     reports provenance is_demo
     """.split()  # noqa: SIM905 - a name a line would take a page
