@@ -149,6 +149,9 @@ class _Compiler:
                 raise QueryError(f"{agg.function}: got no column; expected one")
             return "count(*)"
         column = self.column(agg.column)
+        kind, expected = self.types.get(agg.column), _ARGUMENTS.get(agg.function)
+        if kind and expected and kind not in expected:
+            raise QueryError(f"{agg.function} of {agg.column}: got a {kind} column; expected {' or '.join(expected)}")
         if agg.function in ("sum", "avg", "quantile") and agg.column not in self.types:
             column = self.engine.number.format(column)
         if agg.function == "quantile" and not (agg.argument is not None and 0 <= agg.argument <= 1):
@@ -179,8 +182,10 @@ class _Compiler:
         if match.op in ("is_null", "not_null"):
             return f"{column} IS {'NOT ' if match.op == 'not_null' else ''}NULL"
         if match.op in ("contains", "prefix"):
+            if not isinstance(value, str):
+                raise QueryError(f"{match.column} {match.op}: got {value!r}; expected text")
             text = self.engine.contains if match.op == "contains" else self.engine.prefix
-            return text.format(column, self.parameter(str(value)))
+            return text.format(column, self.parameter(value))
         if match.op == "in":
             return self._is_one_of(match, column)
         if match.op not in _COMPARE:
@@ -219,6 +224,12 @@ class _Compiler:
         return self.engine.parameter
 
 
+_ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
+    "sum": ("int", "float"),
+    "avg": ("int", "float"),
+    "quantile": ("int", "float"),
+    "count_if_true": ("bool",),
+}
 _COMPARE: Final = ("=", "!=", "<", "<=", ">", ">=")
 _VALUES: Final[dict[str, tuple[type, ...]]] = {
     "text": (str,),

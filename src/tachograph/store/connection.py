@@ -45,7 +45,6 @@ class Connection:
         self._cursors = 0
         self._is_closed = False
         self._is_broken = False
-        self._is_replaced = False
         self._con: Con | None = None
         with self.explained():
             self._open()
@@ -59,22 +58,6 @@ class Connection:
                 yield cursor
             finally:
                 self._give(cursor)
-
-    @contextmanager
-    def replaced(self) -> Iterator[None]:
-        """The database is closed within the block, so that its files can be exchanged; others wait meanwhile."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._is_replaced)
-            self._is_replaced = True
-            self._changed.wait_for(lambda: not self._cursors)
-            self._shut()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._is_replaced = False
-                self._is_broken = True  # opened again by whoever comes next
-                self._changed.notify_all()
 
     def close(self) -> None:
         """Close the database once nobody uses it; safe to call twice."""
@@ -104,7 +87,6 @@ class Connection:
 
     def _take(self) -> Con:
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_replaced)
             if self._is_closed:
                 raise Busy(f"{self.path}: the store is closed", "start it again")
             self._changed.wait_for(lambda: not self._must_open() or not self._cursors)
@@ -155,6 +137,11 @@ def connect(path: Path, memory_bytes: int, is_read_only: bool = False) -> Con:
     return con
 
 
+_OF_THE_DISK: Final = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException)
+# A commit that the disk refuses is told of as a failed transaction.
+_DISK_SAYS: Final = ("Could not write file", "Could not truncate file", "Could not fsync", "No space left")
+
+
 def explain(error: duckdb.Error, path: Path) -> TachographError:
     """Our error for one of DuckDB's: who has to act, and what helps."""
     said = str(error).split("\n\n")[0].strip()
@@ -162,7 +149,7 @@ def explain(error: duckdb.Error, path: Path) -> TachographError:
         return Busy(f"{path}: {said}", "ask for less at once, or give it more with memory_bytes")
     if isinstance(error, duckdb.SerializationException):
         return Corrupt(f"{path}: {said}", "restore a backup; the file is left as it is")
-    if isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.InternalException):
+    if isinstance(error, _OF_THE_DISK) or any(sign in said for sign in _DISK_SAYS):
         free = shutil.disk_usage(path).free
         return Busy(f"{path}: {said} ({free} bytes are free)", "free some space; it goes on by itself", retry_after_s=5)
     if isinstance(error, duckdb.TransactionException):

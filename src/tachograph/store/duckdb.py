@@ -31,7 +31,8 @@ class DuckStore:
     """The Store of contract.py on DuckDB.
 
     Writing is serialised by two locks: commits only append, settling and tidying work on what is committed, so that
-    neither waits for the other. Every question runs on a cursor of its own, and sees the last commit.
+    neither waits for the other; who needs both takes the settling lock first. Every question runs on a cursor of its
+    own, and sees the last commit.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class DuckStore:
         self.path = path
         self._clock = clock
         self._is_read_only = read_only
+        self._is_prepared = False
         self._committing = threading.Lock()
         self._settling = threading.RLock()
         self._lock = folder.FolderLock(path, is_shared=read_only)
@@ -63,9 +65,10 @@ class DuckStore:
 
     def _opened(self, con: Con) -> None:
         """Bring a newly opened database up to date, and learn what is in it."""
-        if not self._is_read_only:
+        if not self._is_read_only and not self._is_prepared:
             migrations.migrate(con)
             retention.adopt(con, self.path)
+        self._is_prepared = True  # opened again on a full disk it must still be readable: nothing is written then
         self._committer = Committer(con)
 
     def commit(self, batches: Sequence[Batch]) -> int:
@@ -101,14 +104,17 @@ class DuckStore:
 
     def sql(self, query: str, limit: int | None = None) -> Columns:
         """Reader.sql: one statement, in a transaction that cannot write, on a connection that reaches no other file."""
+        query = clean_text(query)
         with self._connection.cursor() as cursor:
             try:
                 _check_reading(cursor.extract_statements(query))
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 cursor.execute(query)
-                names = [column[0] for column in cursor.description or ()]
+                names = _unique([column[0] for column in cursor.description or ()])
                 return _columns(names, cursor.fetchall() if limit is None else cursor.fetchmany(limit))
-            except _WRONG as error:
+            except _OWN:
+                raise
+            except duckdb.Error as error:
                 raise _query_error(query, str(error)) from error
 
     def unsettled(self, limit: int) -> Unsettled:
@@ -168,20 +174,20 @@ class DuckStore:
 
     def close(self) -> None:
         """Store.close; safe to call twice."""
-        with self._committing, self._settling:
+        with self._settling, self._committing:
             self._connection.close()
             self._lock.release()
 
 
 _decode: Final = msgspec.json.Decoder().decode
 _READING: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-# What the asker can put right; the other errors of DuckDB are the store's own.
-_WRONG: Final = (
-    duckdb.ProgrammingError,
-    duckdb.DataError,
-    duckdb.NotSupportedError,
-    duckdb.PermissionException,
-    duckdb.InvalidInputException,
+# Of DuckDB's errors these are the store's own; the others say what is wrong with the question.
+_OWN: Final = (
+    duckdb.OutOfMemoryException,
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.SerializationException,
 )
 _POINTER: Final = re.compile(r"^(LINE (\d+): )(.*)\n( *)\^", re.MULTILINE)
 
@@ -224,6 +230,15 @@ def _query_error(query: str, message: str) -> QueryError:
         column += line.find(excerpt.removeprefix("...").removesuffix("...")) - len("...")
     position = sum(len(before) + 1 for before in lines[: int(number) - 1]) + column
     return QueryError(f"sql: {what}", position=position if 0 <= column <= len(line) else None)
+
+
+def _unique(names: list[str]) -> list[str]:
+    """The names, with a number behind those that were there before."""
+    unique: dict[str, None] = {}
+    for name in names:
+        candidates = (name if number == 0 else f"{name}_{number}" for number in range(len(names)))
+        unique[next(candidate for candidate in candidates if candidate not in unique)] = None
+    return list(unique)
 
 
 def _columns(names: list[str], rows: list[tuple[Any, ...]]) -> Columns:
