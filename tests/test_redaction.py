@@ -324,7 +324,7 @@ def test_a_source_is_redacted_for_all_its_records() -> None:
 def test_none_keeps_sizes_only() -> None:
     span = _example(Span, "x")
     span.attributes = {"gen_ai.request.model": "m", "gen_ai.prompt.0.content": "hällo", "gen_ai.usage.input_tokens": 3}
-    span.events = [{"name": "gen_ai.content.prompt", "attributes": {"gen_ai.prompt": "hello", "n": 1}}]
+    span.events = [{"name": "gen_ai.content.prompt", "attributes": {"gen_ai.prompt": "hello", "diff": "+ hi", "n": 1}}]
     span.contents = [
         Content("input", "gen_ai.input.messages", ["hä", "llo"], True),
         Content("", "long.attribute", ["kept"]),
@@ -339,7 +339,7 @@ def test_none_keeps_sizes_only() -> None:
         "input.value.size_bytes": 19,
     }
     assert span.contents == [Content("", "long.attribute", ["kept"])]
-    assert span.events[0]["attributes"] == {"gen_ai.prompt.size_bytes": 5, "n": 1}
+    assert span.events[0]["attributes"] == {"gen_ai.prompt.size_bytes": 5, "diff.size_bytes": 4, "n": 1}
 
 
 def test_none_of_an_event_body() -> None:
