@@ -361,7 +361,8 @@ _CONTENT_KEY: Final = re.compile(
     | (?:user_|system_)?prompt | (?:assistant_)?response | completion | messages | final_result
     | all_messages(?:_events)? | pydantic_ai\.(?:all_messages|final_result)
     | (?:request_|response_)?body | thinking | reasoning | content | text
-    | parts | tool_calls | new_messages | diff | (?:bash_|full_)?command | crewai\.(?:crew\.(?:tasks|agents)|task\.description)
+    | parts | tool_calls | new_messages | diff | (?:bash_|full_)?command
+    | crewai\.(?:crew\.(?:tasks|agents)|task\.description)
     | (?:llm|embedding)\.invocation_parameters | model_request_parameters
     """
 )
