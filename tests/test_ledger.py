@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tachograph import ledger
@@ -122,7 +122,13 @@ def test_the_ids_of_the_provider_are_never_joined_against_each_other(told: list[
             assert len(responses) <= 1
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Each example opens a store: no shrinking, which would open thousands.
+@settings(
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(reports(), st.randoms(use_true_random=False))
 def test_pieces_through_the_store_give_the_same_as_all_at_once(
     tmp_path_factory: object, told: list[Report], rng: random.Random

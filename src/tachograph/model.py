@@ -75,6 +75,7 @@ class Meaning(Struct):
     usage: Usage | None = None
     is_rollup: bool = False  # repeats the usage of calls below it
     is_call: bool = False  # reports one model call to the ledger (with or without usage)
+    is_cut_short: bool = False  # the source is known to lose the end of a session, so calls may be missing
     cost_nanousd: int | None = None
     cost_kind: str = ""  # billed | source_estimate
     is_notional: bool | None = None  # paid by a subscription plan, so the amount is not money spent

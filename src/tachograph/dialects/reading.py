@@ -155,7 +155,7 @@ class Normaliser:
 
 def _template(compiled: Compiled, source: Source) -> Meaning:
     """What the resource and scope alone say: the start of every record's meaning."""
-    meaning = Meaning(dialect=compiled.dialect.name)
+    meaning = Meaning(dialect=compiled.dialect.name, is_cut_short=compiled.dialect.is_cut_short)
     for attributes in (source.scope_attributes, source.resource):
         for name, names in genai.IDENTITY.items():
             if not getattr(meaning, name):

@@ -60,6 +60,7 @@ class Dialect(Struct, kw_only=True):
     is_output_inclusive: bool = True  # output tokens contain reasoning
     is_standard: bool = True  # the GenAI conventions' names are read as well
     bills_unknown: bool = True  # a model call span without usage is still a call (else only with usage or error)
+    is_cut_short: bool = False  # the exporter is known to lose the end of a session
     masks: tuple[str, ...] = ()  # words that stand for a value that was withheld
     finish: Callable[[Record, Meaning], None] | None = None
 

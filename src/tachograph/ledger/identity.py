@@ -109,6 +109,11 @@ def strong(told: Report, scope: str) -> list[str]:
     return found
 
 
+def has_place(told: Report) -> bool:
+    """Whether a report stands at a place in its trace's tree: a span, or a record that announces a call in one."""
+    return told.origin == "span" or (bool(told.span_id) and told.meaning.is_rollup)
+
+
 def weak(told: Report, scope: str) -> str:
     """The identity under which a report without a common id is compared with others of its scope; "" = none."""
     if not scope:
@@ -129,6 +134,6 @@ def keys(told: Report, session_id: str) -> list[int]:
         names.append(f"untold:{scope}")  # failures that others tell of are not made up a second time
     if told.span_id:
         names.append(f"span:{told.trace_id}:{told.span_id}")
-    if told.origin == "span":
+    if has_place(told):
         names.append(f"trace:{told.trace_id}")
     return [int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True) for name in names]

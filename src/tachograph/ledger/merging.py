@@ -15,6 +15,7 @@ from tachograph.model import MODEL_CALL, Call, Meaning, Report, Usage
 # Fields decided together, or not merged by precedence.
 _APART: Final = {
     *("usage", "cost_nanousd", "cost_kind", "is_notional", "is_error", "is_call", "is_rollup", "is_noise", "role"),
+    "is_cut_short",
     *("dialect", "failed_attempts", "session_id", "error_type", "error_message", "http_status"),
 }
 _PLAIN: Final = tuple(f.name for f in fields(Meaning) if f.name not in _APART)
@@ -42,6 +43,7 @@ def call_of(cluster: Cluster, sessions: dict[str, str]) -> Call:
     _times(call, reports, provenance)
     meaning.failed_attempts = max(told.meaning.failed_attempts for told in reports)
     meaning.dialect = reports[0].meaning.dialect
+    meaning.is_cut_short = all(told.meaning.is_cut_short for told in reports)
     call.is_demo = any(told.is_demo for told in reports)
     call.reports = [told.report_id for told in reports] + sorted({r.report_id for r in cluster.rollups})
     if call.usage_status == "reported" and all(told.meaning.is_rollup for told in reports):

@@ -39,7 +39,7 @@ def settle(store: Shelf, price: Callable[[Call], None]) -> bool:
     if todo.reports:
         reports, traces, found = _closure(store, todo.reports, dict(todo.sessions))
         sessions = {r.report_id: _session(r, traces) for r in reports}
-        spans = Counter(r.trace_id for r in reports if r.origin == "span")
+        spans = Counter(r.trace_id for r in reports if identity.has_place(r))
         nested = [trace_id for trace_id, count in spans.items() if count > 1]
         parents = store.parents(nested) if nested else {}
         settlement.calls = calls_of(reports, sessions, parents)

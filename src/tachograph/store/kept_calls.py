@@ -102,6 +102,7 @@ _OF_MEANING: Final = (
     "session_id", "prompt_id", "agent", "subagent", "user", "team", "project", "channel", "repository", "branch",
     "host", "tenant", "environment", "operation", "provider", "request_model", "response_model", "response_id",
     "request_id", "http_status", "error_type", "error_message", "finish_reason", "is_streaming", "ttft_ns", "attempt",
+    "is_cut_short",
 )  # fmt: skip
 
 

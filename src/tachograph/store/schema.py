@@ -242,6 +242,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         output_tokens         int  reasoning included
         reasoning_tokens      int
         usage_status   text  reported, partial or unknown
+        is_cut_short   bool  its session may have more calls, which its source is known to lose
         status         text  ok, failed or aborted
         http_status    int
         error_type     text
