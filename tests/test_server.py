@@ -303,6 +303,20 @@ def test_a_full_disk_is_told_and_recovered_from(small_disk: Path) -> None:
     assert names(home) == Counter(f"{key}/{n}" for key in kept for n in (1, 2, 3))
 
 
+def test_localhost_is_both_of_its_addresses(home: Path) -> None:
+    server = Server(open_settings(home))
+    server.start()
+    port = server.addresses["otlp_http"].port
+    try:
+        with closing(http.client.HTTPConnection("::1", port, timeout=PATIENCE_S)) as connection:
+            connection.request("POST", "/v1/traces", traces(1, 1), PROTOBUF)
+            assert connection.getresponse().status == 200
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    finally:
+        server.stop()
+
+
 def test_ports_are_free_again_after_a_stop(home: Path) -> None:
     server = Server(open_settings(home, otlp_grpc=ANY, web=ANY))
     server.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
 import signal
 import socket
@@ -138,8 +140,11 @@ class HttpDoor:
     def __init__(self, name: str, address: Address, app: Any) -> None:
         import uvicorn
 
-        self._socket = listen(name, address)
-        self.address = address._replace(port=self._socket.getsockname()[1])
+        first = listen(name, address)
+        self.address = address._replace(port=first.getsockname()[1])
+        self._sockets = [first]
+        if first.family == socket.AF_INET:
+            self._sockets += listen_on_localhost_too(name, self.address)
         self._server: uvicorn.Server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -151,16 +156,20 @@ class HttpDoor:
                 timeout_graceful_shutdown=round(STOP_S),
             )
         )
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._server.run, args=(self._sockets,), name=name, daemon=True)
         self._thread.start()
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.002)
+        if not self._server.started:
+            self.close()
+            raise ConfigError(f"{name}: the server on {self.address} did not start", "its own words stand above")
 
     def close(self) -> None:
         """Take no more, and wait for the answers under way."""
         self._server.should_exit = True
         self._thread.join(2 * STOP_S)
-        self._socket.close()
+        for bound in self._sockets:
+            bound.close()
 
 
 class Housekeeping:
@@ -252,10 +261,25 @@ def listen(name: str, address: Address) -> socket.socket:
         ) from None
 
 
+def listen_on_localhost_too(name: str, address: Address) -> list[socket.socket]:
+    """The same port of ::1 beside 127.0.0.1: some runtimes take "localhost" for that and try nothing else."""
+    if address.host not in ("127.0.0.1", "localhost"):
+        return []
+    try:
+        return [_bound(socket.AF_INET6, ("::1", address.port))]
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            say("warning", f"{name}: another program has [::1]:{address.port}; send to {address}, not to localhost")
+        return []
+
+
 def _bound(family: int, where: Any) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for TIME_WAIT
+        if os.name == "posix":  # elsewhere it would let two programs share the port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for TIME_WAIT
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, where[0] != "::")
         bound.bind(where)
         bound.listen(1024)
     except OSError:

@@ -153,7 +153,7 @@ def _read_headers(headers: Headers) -> Asked:
         authorization=found.get(b"authorization", b""),
         origin=_latin(found.get(b"origin", b"")),
         host=_latin(found.get(b"host", b"")),
-        length=int(length) if length.isdigit() else 0,
+        length=int(length) if length.isdigit() and len(length) < 20 else 0,
     )
 
 
@@ -196,13 +196,14 @@ def _is_loopback_origin(origin: str) -> bool:
         return False
 
 
+_HOST: Final = re.compile(r"[\w.\-\[\]:]{1,255}", re.ASCII)
 _SIGNAL_IN_PATH: Final = re.compile(r"(trace|span|metric|log)s?\b", re.IGNORECASE)
 _SIGNAL_OF: Final = {"trace": "traces", "span": "traces", "metric": "metrics", "log": "logs"}
 
 
 def lost(path: str, host: str) -> str:
     """What to tell someone who sent to a path that is none of ours: the right one, and what to set."""
-    base = f"http://{host}" if host else "http://127.0.0.1:4318"
+    base = f"http://{host if _HOST.fullmatch(host) else '127.0.0.1:4318'}"
     if "profiles" in path:
         return "profiles are not taken; expected /v1/traces, /v1/metrics or /v1/logs"
     found = _SIGNAL_IN_PATH.findall(path)
