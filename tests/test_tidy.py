@@ -30,7 +30,8 @@ LADDER: tuple[frozenset[str], ...] = (
     frozenset({"registry"}),
     frozenset({"pipeline", "web"}),
     frozenset({"server"}),
-    frozenset({"cli", "__main__"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),  # python -m tachograph
 )
 SHELVES = frozenset({"hooks", "transcripts", "dialects", "languages", "detectors", "forwarders"})
 WITH_EVENT_LOOP = frozenset({"server", "web", "receivers", "forwarders"})
