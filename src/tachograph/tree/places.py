@@ -10,6 +10,7 @@ from tachograph.model import AGENT, PROMPT, SESSION
 from tachograph.tree.nodes import Node
 
 EARLY_NS: Final = 1_000_000_000  # a step may be stamped a little before the event of the prompt that set it off
+SAME_NS: Final = 20_000_000  # between two records of one moment
 AT_ONCE: Final = 8  # tools that run at the same time, or wait for their second record
 LATE_NS: Final = 5_000_000_000  # and end a little after the span of its prompt
 
@@ -21,16 +22,20 @@ class Told:
         self.role = role
         self.by_id: dict[str, Node] = {}
         self.by_text: dict[tuple[str, ...], Node] = {}
-        self.spans = sorted(nodes, key=lambda n: n.start_ns)
+        self.spans: list[Node] = []
+        for node in sorted(nodes, key=lambda n: n.start_ns):
+            self._learn(node)
+            if self.by_id.get(self._key(node), node) is node:  # else a span within it that tells of the same
+                self.spans.append(node)
         self.starts = [n.start_ns for n in self.spans]
         self.made: dict[str, list[Node]] = {}  # tool name -> nodes made of events, in time
         self.taken: set[tuple[str, str]] = set()  # (node, origin): one log event tells a span's prompt once
-        for node in self.spans:
-            self._learn(node)
+
+    def _key(self, node: Node) -> str:
+        return node.prompt_id if self.role == PROMPT else node.tool_call_id
 
     def _learn(self, node: Node) -> None:
-        key = node.prompt_id if self.role == PROMPT else node.tool_call_id
-        if key:
+        if key := self._key(node):
             self.by_id.setdefault(key, node)
 
     def add(self, node: Node, row: dict[str, Any]) -> None:
@@ -75,7 +80,7 @@ class Told:
     def _may_be(self, node: Node, row: dict[str, Any], key: str) -> bool:
         if node.tool_name != row["tool_name"] or node.subagent != row["subagent"]:
             return False
-        own = node.prompt_id if self.role == PROMPT else node.tool_call_id
+        own = self._key(node)
         # A prompt has another id in each source; a tool run has the one that the model gave it.
         return not own or not key or (self.role == PROMPT and node.origin != "span")
 
@@ -141,9 +146,9 @@ class Places:
     def _by_time(self, node: Node) -> Node | None:
         if not node.start_ns:
             return None
-        at = bisect_right(self.starts, node.start_ns + EARLY_NS) - 1
-        if at < 0:
-            return None
+        at = bisect_right(self.starts, node.start_ns + SAME_NS) - 1
+        if at < 0:  # before the first prompt: set off by it, if it followed at once
+            return self.timed[0] if self.starts and self.starts[0] <= node.start_ns + EARLY_NS else None
         prompt = self.timed[at]
         if prompt.origin == "span" and node.start_ns > prompt.end_ns + LATE_NS:
             return None

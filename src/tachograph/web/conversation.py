@@ -14,6 +14,7 @@ from tachograph.web import messages
 from tachograph.web.messages import Message
 
 STEPS_MAX: Final = 300  # of one prompt on a page: more is linked, not drawn
+SAME_NS: Final = 2_000_000
 _NESTED_MAX: Final = 5  # sub-agents within sub-agents: deeper ones are listed where the fifth is
 _OPEN_ROLES: Final = (SESSION, TURN)  # what only groups: its content is shown in its place
 
@@ -78,6 +79,16 @@ def fill(reader: Reader, shown: Iterable[Section]) -> None:
     texts = reader.texts(hashes) if hashes else {}
     for target, role, some in wanted:
         target.extend(messages.read(texts[hash_], role, hash_) for hash_ in some if hash_ in texts)
+    for section in chosen:
+        if any(step.kind == "tool" for step in section.steps):
+            _leave_out_tool_calls(section.steps)
+
+
+def _leave_out_tool_calls(steps: list[Step]) -> None:
+    """What a model asked to run need not be said twice: the runs stand beside it."""
+    for step in _all(steps):
+        for said in step.said:
+            said.blocks = [block for block in said.blocks if block.kind != "tool_call"]
 
 
 def _wanted(step: Step, is_alone: bool) -> list[tuple[list[Message], str, list[str]]]:
@@ -155,7 +166,16 @@ def _steps(nodes: list[Node], nested: int) -> list[Step]:
                 found[-1].steps = _steps(below, nested - 1)
                 continue
         stack.extend(reversed(below))
-    return found
+    return _in_order(found)
+
+
+def _in_order(steps: list[Step]) -> list[Step]:
+    """A tool starts when its call has been answered: where both are stamped alike, the call comes first."""
+    for at in range(1, len(steps)):
+        before, step = steps[at - 1], steps[at]
+        if before.kind == "tool" and step.kind == "call" and step.node.start_ns - before.node.start_ns < SAME_NS:
+            steps[at - 1], steps[at] = step, before
+    return steps
 
 
 def _is_whole(node: Node) -> bool:

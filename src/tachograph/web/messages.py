@@ -11,11 +11,12 @@ _SHOWN_CHARS: Final = 20_000  # beyond this a block is cut on the page and linke
 _DEPTH: Final = 4  # messages in parts in messages: deeper is shown as the JSON it is
 _ROLES: Final = frozenset(("user", "assistant", "system", "developer", "tool", "model", "human", "ai", "function"))
 _ROLE_NAMES: Final = {"model": "assistant", "ai": "assistant", "human": "user", "developer": "system"}
-_TEXT_TYPES: Final = frozenset(("text", "input_text", "output_text", "refusal", ""))
-_THINKING_TYPES: Final = frozenset(("thinking", "reasoning", "redacted_thinking", "summary_text"))
-_CALL_TYPES: Final = frozenset(("tool_use", "tool_call", "function_call", "server_tool_use", "custom_tool_call"))
+_TEXT_TYPES: Final = frozenset(("text", "inputtext", "outputtext", "refusal", "message", ""))
+_THINKING_TYPES: Final = frozenset(("thinking", "reasoning", "redactedthinking", "summarytext"))
+# Kinds of parts, in lower case and without what joins the words: tool_use, toolCall, tool-call.
+_CALL_TYPES: Final = frozenset(("tooluse", "toolcall", "functioncall", "servertooluse", "customtoolcall"))
 _RESULT_TYPES: Final = frozenset(
-    ("tool_result", "tool_call_response", "function_call_output", "custom_tool_call_output", "web_search_tool_result")
+    ("toolresult", "toolcallresponse", "functioncalloutput", "customtoolcalloutput", "websearchtoolresult")
 )
 
 
@@ -80,7 +81,7 @@ def _blocks(value: Any, role: str, depth: int) -> list[Block]:
 
 
 def _part(value: dict[str, Any], role: str, depth: int) -> list[Block]:
-    type_ = value.get("type") if isinstance(value.get("type"), str) else ""
+    type_ = str(value.get("type", "")).lower().replace("_", "").replace("-", "")
     if type_ in _CALL_TYPES or "functionCall" in value or ("function_call" in value and "content" not in value):
         return [_call(value, role)]
     if type_ in _RESULT_TYPES or "functionResponse" in value:

@@ -78,7 +78,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (units.count, units.tokens, units.money, units.exact_money, units.duration, units.excerpt):
+    for function in (
+        units.count,
+        units.plural,
+        units.tokens,
+        units.money,
+        units.exact_money,
+        units.duration,
+        units.excerpt,
+    ):
         environment.filters[function.__name__] = function
     environment.filters["bytes_size"] = units.bytes_size
     environment.globals.update(

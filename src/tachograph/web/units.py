@@ -19,6 +19,11 @@ def count(number: int | None) -> str:
     return UNKNOWN if number is None else f"{number:,}"
 
 
+def plural(number: int, word: str) -> str:
+    """A number of things: 1 call, 2 calls."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
 def tokens(number: int | None) -> str:
     """Tokens, or any big count, to three digits: 812, 12.3k, 1.20M."""
     if number is None:

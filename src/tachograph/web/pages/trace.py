@@ -42,7 +42,8 @@ def trace(site: Site, request: Request) -> Response:
         site, request, "trace.html",
         sequence=sequence, look=look, trace_id=trace_id, tree=tree, totals=tree.root.totals, start_ns=start_ns,
         duration_ns=end_ns - start_ns, sessions=sessions or [f"trace:{trace_id}"],
-        title=_title(tree), first_rows=_first_rows(tree, start_ns, end_ns), shown=tree.nodes - tree.noise, selected=selected, panel=panel,
+        title=_title(tree), first_rows=_first_rows(tree, start_ns, end_ns), shown=tree.nodes - tree.noise,
+        selected=selected, panel=panel,
     )  # fmt: skip
 
 

@@ -118,7 +118,10 @@ function rowBar(row) {
   bar.style.left = `${left}%`;
   bar.style.width = `${width}%`;
   const label = element("span", "fall-took num", took(lasted[row]));
-  if (left + width > 78) label.style.right = `${100 - left + 0.6}%`;
+  if (width > 60) {
+    label.classList.add("is-inside");
+    label.style.right = `${100 - left - width + 0.8}%`;
+  } else if (left + width > 78) label.style.right = `${100 - left + 0.6}%`;
   else label.style.left = `${left + width + 0.6}%`;
   cell.append(bar, label);
   return cell;
