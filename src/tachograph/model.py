@@ -84,6 +84,7 @@ class Meaning(Struct):
     is_streaming: bool | None = None
     ttft_ns: int | None = None
     duration_ns: int | None = None  # where the source says it apart from start and end
+    is_timed: bool = True  # start and end are those of the call; else only the end says when it was
     attempt: int | None = None  # 1 = first
     failed_attempts: int = 0  # earlier attempts of this call that failed, where only their number is told
     http_status: int | None = None

@@ -22,6 +22,8 @@ def finish(record: Record, meaning: Meaning) -> None:
         return
     if record.name == _CALL_SPAN:
         meaning.role, meaning.is_call = (MODEL_CALL, True) if meaning.usage else (STEP, False)
+        # It begins with the last piece of the answer, not with the request.
+        meaning.is_rollup = meaning.is_timed = False
     elif record.name == "session_task.turn":
         meaning.role, meaning.is_rollup, meaning.is_call = PROMPT, True, meaning.usage is not None
     elif attributes.get("codex.tool.phase") or record.name == "mcp.tools.call":

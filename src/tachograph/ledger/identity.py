@@ -43,7 +43,7 @@ def _of_span(span: Span, meaning: Meaning, is_demo: bool) -> Report:
         rank=RANKS["provider"] if is_native else RANKS["span"],
         trace_id=span.trace_id,
         span_id=span.span_id,
-        start_ns=span.start_ns,
+        start_ns=span.start_ns if meaning.is_timed else max(span.start_ns, span.end_ns),
         end_ns=max(span.start_ns, span.end_ns),
         name=span.name,
         service=span.source.scope_name,

@@ -143,7 +143,7 @@ def _by_tree(clusters: list[Cluster], parents: Mapping[str, Mapping[str, str]]) 
     for cluster in clusters:
         for told in cluster.reports:
             # A log record that announces a call stands for the span that it was written in.
-            if told.origin != "span" and told.span_id and told.meaning.is_rollup:
+            if told.origin != "span" and identity.has_place(told):
                 owner.setdefault((told.trace_id, told.span_id), cluster)
     inner: dict[int, list[Cluster]] = defaultdict(list)
     for (trace_id, span_id), cluster in owner.items():

@@ -15,7 +15,7 @@ from tachograph.model import MODEL_CALL, Call, Meaning, Report, Usage
 # Fields decided together, or not merged by precedence.
 _APART: Final = {
     *("usage", "cost_nanousd", "cost_kind", "is_notional", "is_error", "is_call", "is_rollup", "is_noise", "role"),
-    "is_cut_short",
+    *("is_cut_short", "is_timed"),
     *("dialect", "failed_attempts", "session_id", "error_type", "error_message", "http_status"),
 }
 _PLAIN: Final = tuple(f.name for f in fields(Meaning) if f.name not in _APART)

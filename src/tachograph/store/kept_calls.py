@@ -136,7 +136,7 @@ _NO_USAGE: Final = Usage()
 
 
 def _duration_ns(call: Call) -> int | None:
-    """As the source says it, else from start to end where both are known."""
+    """As the source says it, else from start to end where a source told of both; None = unknown."""
     if call.meaning.duration_ns is not None:
         return call.meaning.duration_ns
-    return max(0, call.end_ns - call.start_ns) if call.start_ns and call.end_ns else None
+    return call.end_ns - call.start_ns if 0 < call.start_ns < call.end_ns else None
