@@ -42,7 +42,7 @@ def session_tree(reader: Reader, session_id: str) -> Tree:
         in_traces = Match("trace_id", "in", traces)
         where = (Any_((Match("session_id", "=", session_id), in_traces)),)
         if session_id.startswith(_TRACE_SESSION):
-            own = (in_traces, Match("session_id", "=", ""))
+            own = (in_traces, Match("session_id", "in", ["", session_id]))
     growth.spans(reader, where, session_id)
     growth.calls(reader, own, (in_traces,) if traces else own)
     growth.events(reader, where, session_id)
