@@ -120,7 +120,7 @@ class Known(dict[bytes, tuple[str, Any]]):
 
 
 def _read_long_text(key: str, raw: bytes, at: int, length: int) -> tuple[str, Any] | None:
-    """Read a text of up to 16 KiB, whose outer length takes two bytes; its field starts `at`. None for anything else."""
+    """Read a text of up to 16 KiB, whose outer length takes two bytes, with its field `at`; None for anything else."""
     low, high = raw[at + 1], raw[at + 2]
     if low < 128 or high > 127 or length - 3 != low - 128 + (high << 7) or raw[at + 3] != 0x0A:
         return None
