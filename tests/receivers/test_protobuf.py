@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -203,6 +203,12 @@ TAGS_AND_SIZES = st.sampled_from([*range(12), 0x10, 0x12, 0x18, 0x21, 0x2A, 0x80
     ),
     key=st.sampled_from([b"k", b"k" * 130]),
 )
+@example(value=b"\x18\x05\x01", key=b"k")
+@example(value=b"\x18\x85\x85", key=b"k")
+@example(value=b"\x18\x85\x05\x01", key=b"k")
+@example(value=b"\x10\x02", key=b"k")
+@example(value=b"\x0a\x05abc", key=b"k")
+@example(value=b"\x2a\x03\x0a\x01\x0a", key=b"k")
 def test_the_short_way_reads_what_the_official_parser_reads(value: bytes, key: bytes) -> None:
     pair = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(value)) + value
     span = b"\x0a\x10" + TRACE + b"\x12\x08" + SPAN + b"\x4a" + _varint(len(pair)) + pair
