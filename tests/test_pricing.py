@@ -202,7 +202,8 @@ def test_priced_as_the_maker_and_said(provider: str, model: str, host: str) -> N
     ("provider", "model", "note"),
     [
         ("openai", "gpt-5.4-codex", "no price known for model gpt-5.4-codex of openai"),
-        ("acme", "gpt-4o", "no price known for provider acme, model gpt-4o"),
+        ("acme", "qwen3-coder", "no price known for provider acme, model qwen3-coder"),
+        ("acme", "gpt-oss-120b", "no price known for provider acme, model gpt-oss-120b"),
         ("", "my-model", "no price known for model my-model, and no provider named"),
         ("ollama", "llama3", "ollama runs models locally, which have no list price: model llama3"),
         ("openai", "", "the call names no model"),
@@ -486,3 +487,12 @@ def test_any_overrides_are_read_or_refused(tmp_path_factory: pytest.TempPathFact
         Prices(path)
     except ConfigError as error:
         assert str(path) in error.what
+
+
+def test_an_endpoint_of_any_name_passes_on_what_only_the_maker_sells() -> None:
+    call = priced("acme", "gpt-4o")
+    assert call.cost_nanousd == priced("openai", "gpt-4o").cost_nanousd
+    assert call.price_note == "priced as openai, acme has no rate for gpt-4o"
+    assert (
+        priced("groq", "gpt-4o").cost_nanousd is None
+    )  # a provider that the catalogue knows, and that has no such model

@@ -364,13 +364,22 @@ def _look_up(provider: str, model: str) -> tuple[str, ModelInfo, str] | None:
         info = _model(host, model)
         if info is not None:
             return host, info, ""
-    if name and name not in kinds["gateways"] and name not in kinds["protocols"]:
+    if name and name not in kinds["gateways"] and name not in kinds["protocols"] and not _is_given_name(named, model):
         return None
     for host in dict.fromkeys(_inferred(name, model)):
         info = _model(host, model)
         if info is not None:
             return host, info, f"priced as {host}, {provider} has no rate for {model}" if name else ""
     return None
+
+
+# Models that only their makers sell, so that an endpoint of any name passes them on at the makers' rates.
+_SOLD_BY_MAKER: Final = re.compile(r"(^|/)(claude|gpt-\d|chatgpt|o\d|codex-|gemini|grok-)")
+
+
+def _is_given_name(hosts: list[str], model: str) -> bool:
+    """Whether a provider is a name that somebody gave to an endpoint of their own, for a model of a known maker."""
+    return all(_provider(host) is None for host in hosts) and _SOLD_BY_MAKER.search(model) is not None
 
 
 def _inferred(provider: str, model: str) -> Iterator[str]:
