@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from recordings import CAPTURES, MANIFEST, prepared, requests, transcripts
 from tachograph import ledger, questions
 from tachograph.model import Batch
 from tachograph.pricing import Prices
 from tachograph.scan import Match
 from tachograph.store.duckdb import open_store
-from recordings import CAPTURES, MANIFEST, prepared, requests, transcripts
 
 NOW_NS = 1_795_300_000_000_000_000
 

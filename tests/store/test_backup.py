@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from made import DAY_NS, Clock, batch, opened, rows, span
 
+from made import DAY_NS, Clock, batch, opened, rows, span
 from tachograph.errors import ConfigError
 from tachograph.model import Settlement
 from tachograph.store.backup import restore

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from made import batch, opened, rows, span
 
+from made import batch, opened, rows, span
 from tachograph.errors import ConfigError, Corrupt
 from tachograph.store import ddl, migrations
 from tachograph.store.connection import DATABASE_NAME

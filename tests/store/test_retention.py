@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made import DAY_NS, MONDAY_NS, Clock, batch, call, event, opened, point, rows, said, span
 
+from made import DAY_NS, MONDAY_NS, Clock, batch, call, event, opened, point, rows, said, span
 from tachograph.errors import Corrupt
 from tachograph.ledger import identity, working
 from tachograph.model import Content, Meaning, Usage

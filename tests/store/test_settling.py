@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.store.made import MONDAY_NS, SECOND_NS, batch, call, event, opened, rows, span
 
+from made import MONDAY_NS, SECOND_NS, batch, call, event, opened, rows, span
 from tachograph.ledger import identity, working
 from tachograph.model import Batch, Call, Content, Event, Meaning, Settlement, Span, Usage
 from tachograph.store import sessions
