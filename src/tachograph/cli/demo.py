@@ -19,7 +19,7 @@ from tachograph.cli.periods import clock
 from tachograph.cli.tables import write_lines
 from tachograph.config import Settings
 from tachograph.errors import ConfigError, TachographError
-from tachograph.scan import Agg, Match, Reader, Scan
+from tachograph.scan import Agg, Any_, Match, Reader, Scan
 
 if TYPE_CHECKING:
     from tachograph.cli.reading import Sink
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"demo: {chosen.home}: got a store with real data; expected an empty one",
                 "tachograph demo --home ~/tachograph-demo",
             )
-        is_old = _commits(reader, True) > 0
+        is_old = has_demo(reader)
     if is_old:
         _clear(chosen)
     with open_sink(chosen) as sink:
@@ -107,13 +107,21 @@ def _clear(chosen: Settings) -> int:
 
 
 def has_real_data(reader: Reader) -> bool:
-    """Whether anything was committed that is no demo."""
-    return _commits(reader, False) > 0
+    """Whether anything was committed that is no demo; what was cleared stays as empty commits."""
+    is_something = Any_(tuple(Match(name, ">", 0) for name in ("spans", "events", "points")))
+    scan = Scan("commits", {"count": Agg("count")}, (Match("is_demo", "=", False), is_something))
+    return int(reader.scan(scan).data["count"][0]) > 0
+
+
+def has_demo(reader: Reader) -> bool:
+    """Whether a demo was played and not cleared."""
+    scan = Scan("commits", {"count": Agg("count")}, (Match("is_demo", "=", True),))
+    return int(reader.scan(scan).data["count"][0]) > 0
 
 
 def play_if_empty(server: Server) -> None:
     """Play the demo into a running server in the background, if its store is empty."""
-    if _commits(server.store, False) or _commits(server.store, True):
+    if has_real_data(server.store) or has_demo(server.store):
         return
     threading.Thread(target=_play_into, args=(server,), name="demo", daemon=True).start()
 
@@ -130,11 +138,6 @@ def _play_into(server: Server) -> None:
             server.store.clear_demo()
     except (TachographError, OSError) as error:
         say("warning", f"demo: {error}")
-
-
-def _commits(reader: Reader, is_demo: bool) -> int:
-    scan = Scan("commits", {"count": Agg("count")}, (Match("is_demo", "=", is_demo),))
-    return int(reader.scan(scan).data["count"][0])
 
 
 class Scene(NamedTuple):

@@ -47,7 +47,9 @@ def open_reader(settings: Settings) -> Iterator[Reader]:
     """A reader that knows everything acknowledged so far; raises ConfigError where another command has the store."""
     found = running.find(settings.home)
     if found is not None:
-        yield running.Server(found)
+        server = running.Server(found)
+        server.settle()
+        yield server
         return
     from tachograph.ledger import settle
     from tachograph.server import open_store
@@ -64,7 +66,9 @@ def open_sink(settings: Settings) -> Iterator[Sink]:
     """A road into the store; on leaving, all that was submitted is committed, and settled where the road is ours."""
     found = running.find(settings.home)
     if found is not None:
-        yield RemoteSink(running.Server(found))
+        server = running.Server(found)
+        yield RemoteSink(server)
+        server.settle()
         return
     from tachograph.ledger import settle
     from tachograph.pipeline import Road, stages

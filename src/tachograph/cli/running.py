@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +15,12 @@ import msgspec
 from tachograph.errors import Busy, ConfigError, Corrupt, QueryError, Rejected, TachographError
 from tachograph.model import Batch
 from tachograph.questions import wire
-from tachograph.scan import Columns, Scan
+from tachograph.scan import Columns, Match, Scan
 
 # What a running server writes into its home, readable by its owner only.
 FILE_NAME: Final = "server.json"
+_SETTLED_S: Final = 10.0
+_LOOK_S: Final = 0.05
 _TIMEOUT_S: Final = 120  # for one answer: a backup or a question over years takes its time
 
 
@@ -91,6 +94,15 @@ class Server:
     def sequence(self) -> int:
         """As Reader.sequence."""
         return int(msgspec.json.decode(self._ask("GET", "sequence"), type=dict[str, int])["sequence"])
+
+    def settle(self) -> None:
+        """Wait until all that was committed by now is worked into calls, for as long as a person would."""
+        wanted = self.sequence()
+        scan = Scan("meta", {"value": "value"}, (Match("key", "=", "settled_seq"),))
+        for _ in range(round(_SETTLED_S / _LOOK_S)):
+            if any(int(value) >= wanted for value in self.scan(scan).data["value"]):
+                return
+            time.sleep(_LOOK_S)
 
     def commit(self, batch: Batch) -> int:
         """Send a decoded batch down the server's road; returns once it is durable."""
