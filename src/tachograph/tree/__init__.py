@@ -19,11 +19,11 @@ __all__ = ["Node", "Totals", "Tree", "session_tree", "significant", "trace_tree"
 _TRACE_SESSION: Final = "trace:"
 
 
-def trace_tree(reader: Reader, trace_id: str) -> Tree:
-    """The tree of one trace; an unknown trace gives a tree without nodes."""
+def trace_tree(reader: Reader, trace_id: str, has_texts: bool = True) -> Tree:
+    """The tree of one trace; an unknown trace gives a tree without nodes. Without texts it is made sooner."""
     where = (Match("trace_id", "=", trace_id),)
     growth = Growth(Node(id="", name=trace_id))
-    growth.spans(reader, where)
+    growth.spans(reader, where, has_texts=has_texts)
     growth.calls(reader, where, where)
     growth.events(reader, where)
     return growth.tree(trace_id)

@@ -50,7 +50,9 @@ class Growth:
 
     # -- what the store holds ------------------------------------------------------------------------------------
 
-    def spans(self, reader: Reader, where: tuple[Match | Any_, ...], session_id: str = "") -> None:
+    def spans(
+        self, reader: Reader, where: tuple[Match | Any_, ...], session_id: str = "", has_texts: bool = True
+    ) -> None:
         """Make a node of every span; spans of another session in the same trace are left out."""
         rows = reader.scan(Scan("spans", _SPAN, where, limit=SPAN_LIMIT + 1))
         self.is_cut = len(rows) > SPAN_LIMIT
@@ -58,6 +60,10 @@ class Growth:
             if session_id and row["session_id"] not in ("", session_id):
                 continue
             self._span(row)
+        if has_texts:
+            self._texts(reader, where)
+
+    def _texts(self, reader: Reader, where: tuple[Match | Any_, ...]) -> None:
         told = (*where, Match("role", "!=", STEP), Match("contents", "not_null"))
         select = _columns("trace_id span_id contents")
         for row in _rows(reader.scan(Scan("spans", select, told, limit=SPAN_LIMIT))):

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from tachograph.model import STEP, TOOL_RUN
 
 
-class Totals(Struct, eq=False):
+class Totals(Struct, eq=False, gc=False):
     """What lies in a node and below it; money in nano-dollars, None = no priced call."""
 
     calls: int = 0
@@ -41,7 +41,7 @@ class Totals(Struct, eq=False):
         self.notional_nanousd = _sum(self.notional_nanousd, other.notional_nanousd)
 
 
-class Node(Struct, eq=False):
+class Node(Struct, eq=False, gc=False):
     """One step of what happened; `origin` says what it is made of.
 
     `span` has trace_id and span_id, `event` (log, hook or transcript) event_ids, `call` call_id, `made` is a prompt or

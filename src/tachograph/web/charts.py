@@ -112,6 +112,24 @@ class Mark(Struct):
     title: str
 
 
+def joined(marks: Sequence[Mark], start_ns: int, end_ns: int) -> list[Mark]:
+    """The marks in time, those of a lane and colour that would touch on the screen drawn as one."""
+    near_ns = max(1, end_ns - start_ns) // _WIDTH
+    found: list[Mark] = []
+    last: dict[tuple[int, str], tuple[Mark, int]] = {}
+    for mark in sorted(marks, key=lambda one: one.start_ns):
+        key = (mark.lane, mark.class_)
+        before, count = last.get(key, (None, 0))
+        if before is not None and mark.start_ns <= before.end_ns + near_ns:
+            before.end_ns = max(before.end_ns, mark.end_ns)
+            before.title = f"{count + 1} close together"
+            last[key] = (before, count + 1)
+        else:
+            found.append(mark)
+            last[key] = (mark, 1)
+    return found
+
+
 def strip(marks: Sequence[Mark], start_ns: int, end_ns: int, lanes: int, name: str) -> Markup:
     """When things ran: one lane for each kind, time from left to right."""
     span = max(1, end_ns - start_ns)

@@ -137,10 +137,14 @@ def _section(node: Node | None, children: list[Node]) -> Section:
 
 
 def _add(section: Section, nodes: list[Node]) -> None:
-    steps = _steps(nodes, _NESTED_MAX)
-    room = STEPS_MAX - len(section.steps)
-    section.steps += steps[:room]
-    section.left_out += len(steps[room:])
+    room = STEPS_MAX - sum(1 for _ in _all(section.steps))
+    for step in _steps(nodes, _NESTED_MAX):
+        size = sum(1 for _ in _all([step]))
+        if size <= room:
+            section.steps.append(step)
+        else:
+            section.left_out += size
+        room -= size
     if section.node is not None:
         return
     for node in nodes:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import jinja2
 from markupsafe import Markup
-from msgspec import Struct
+from msgspec import Struct, field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -27,13 +27,17 @@ ZONE_COOKIE: Final = "tz"  # the browser's own zone, set by the page's script
 
 
 class Site(Struct, frozen=True):
-    """What the pages are made from; `clock` gives nanoseconds, `otlp` is where agents send to."""
+    """What the pages are made from; `clock` gives nanoseconds, `otlp` is where agents send to.
+
+    `traces` keeps the rows of the last traces shown until the page that is being read has fetched them.
+    """
 
     reader: Reader
     clock: Callable[[], int]
     timezone: str = "UTC"
     otlp: str = "http://127.0.0.1:4318"
     has_login: bool = False
+    traces: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
 
 class Look(Struct, frozen=True):

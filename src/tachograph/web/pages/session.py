@@ -16,12 +16,12 @@ from tachograph.questions import traces_of, usage
 from tachograph.scan import Match
 from tachograph.tree import Node, Tree, session_tree
 from tachograph.web import conversation, units
-from tachograph.web.charts import Mark, strip
+from tachograph.web.charts import Mark, joined, strip
 from tachograph.web.pages.sessions import with_costs
 from tachograph.web.rendering import Look, Site, look_of, render
 
 PROMPTS_SHOWN: Final = 25
-_MARKS_MAX: Final = 2000
+_MARKS_MANY: Final = 400  # from here on marks that touch are drawn as one
 _LANES: Final = {PROMPT: 0, MODEL_CALL: 1, TOOL_RUN: 2}
 
 
@@ -63,7 +63,9 @@ def _strip(tree: Tree, look: Look) -> Markup | None:
         return None
     start = min(mark.start_ns for mark in marks)
     end = max(mark.end_ns for mark in marks)
-    return strip(marks[:_MARKS_MAX], start, end, len(_LANES), "prompts, model calls and tools over time")
+    if len(marks) > _MARKS_MANY:
+        marks = joined(marks, start, end)
+    return strip(marks, start, end, len(_LANES), "prompts, model calls and tools over time")
 
 
 def _timed(tree: Tree) -> Sequence[Node]:

@@ -19,6 +19,7 @@ from tachograph.web.messages import read as read_message
 from tachograph.web.rendering import Look, Site, fragment, look_of, render
 
 FIRST_ROWS: Final = 80  # drawn by the server: a screenful, and what there is without a script
+_KEPT_TRACES: Final = 4
 _SHOWN_TEXTS: Final = 40  # messages of one span in the panel: agents resend their whole history
 _EVENTS_SHOWN: Final = 200
 _ERROR, _NOISE, _CALL, _NOTIONAL = 1, 2, 4, 8  # bits of a row's flags; static/trace.js knows them
@@ -30,9 +31,10 @@ def trace(site: Site, request: Request) -> Response:
     trace_id = request.path_params["trace_id"]
     sequence = site.reader.sequence()
     look = look_of(site, request)
-    tree = trace_tree(site.reader, trace_id)
+    tree = trace_tree(site.reader, trace_id, has_texts=False)
     if not tree.nodes:
         raise HTTPException(404)
+    _keep(site, trace_id, sequence, _compact(tree))
     selected = request.query_params.get("node", "")
     panel = _panel(site.reader, trace_id, selected, look) if selected else None
     where = (Match("trace_id", "=", trace_id),)
@@ -49,10 +51,22 @@ def trace(site: Site, request: Request) -> Response:
 
 def rows(site: Site, request: Request) -> Response:
     """Every step in order of the tree as columns: 10,000 of them are some hundred kilobytes."""
-    tree = trace_tree(site.reader, request.path_params["trace_id"])
-    if not tree.nodes:
-        raise HTTPException(404)
-    return Response(msgspec.json.encode(_compact(tree)), media_type="application/json")
+    trace_id = request.path_params["trace_id"]
+    sequence = site.reader.sequence()
+    kept = site.traces.get((trace_id, sequence))
+    if kept is None:
+        tree = trace_tree(site.reader, trace_id, has_texts=False)
+        if not tree.nodes:
+            raise HTTPException(404)
+        kept = _compact(tree)
+    return Response(kept, media_type="application/json")
+
+
+def _keep(site: Site, trace_id: str, sequence: int, compact: bytes) -> None:
+    """Keep the rows for the request that the page's script makes next."""
+    for old in list(site.traces)[: max(0, len(site.traces) - _KEPT_TRACES + 1)]:
+        site.traces.pop(old, None)
+    site.traces[trace_id, sequence] = compact
 
 
 def panel(site: Site, request: Request) -> Response:
@@ -72,8 +86,11 @@ def _extent(tree: Tree) -> tuple[int, int]:
     return tree.root.start_ns, max(tree.root.end_ns, tree.root.start_ns + 1)
 
 
-def _compact(tree: Tree) -> dict[str, Any]:
-    """Columns: parents as row numbers (-1 = none), words as numbers into `words`, times in µs from the start."""
+def _compact(tree: Tree) -> bytes:
+    """JSON of columns: parents as row numbers (-1 = none), words as numbers into `words`, times in µs from the start.
+
+    The id of a span of this trace comes without the trace's.
+    """
     start_ns, end_ns = _extent(tree)
     words: dict[str, int] = {"": 0}
     at_of: dict[str, int] = {"": -1}
@@ -83,7 +100,7 @@ def _compact(tree: Tree) -> dict[str, Any]:
     for number, (_, node) in enumerate(tree.walk()):
         at_of[node.id] = number
         cells = (
-            node.id,
+            node.span_id if node.span_id and node.trace_id == tree.id and node.origin == "span" else node.id,
             at_of[node.parent],
             words.setdefault(node.name, len(words)),
             words.setdefault(node.role, len(words)),
@@ -96,7 +113,7 @@ def _compact(tree: Tree) -> dict[str, Any]:
         )
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
-    return {"duration": (end_ns - start_ns) // 1000, "words": list(words), "columns": columns}
+    return msgspec.json.encode({"duration": (end_ns - start_ns) // 1000, "words": list(words), "columns": columns})
 
 
 def _detail(node: Node) -> str:

@@ -277,6 +277,8 @@ async function load() {
   if (!answer.ok) return false;
   const kept = data && selected >= 0 ? data.columns.id[selected] : box.dataset.selected;
   data = await answer.json();
+  const trace = decodeURIComponent(base.split("/").pop());
+  data.columns.id = data.columns.id.map((id) => (id.includes(":") ? id : `${trace}:${id}`));
   selected = kept ? data.columns.id.indexOf(kept) : -1;
   shape();
   return true;
