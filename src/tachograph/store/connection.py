@@ -16,9 +16,10 @@ from tachograph.errors import Busy, Corrupt, QueryError, TachographError
 Con = duckdb.DuckDBPyConnection
 
 DATABASE_NAME: Final = "tachograph.duckdb"
+LOG_NAME: Final = DATABASE_NAME + ".wal"
 SEALED_NAME: Final = "sealed"
-# A checkpoint stops commits while it lasts: 0.4 s at 64 MB of log, 1.5 s at 256 MB. It is done when it is quiet
-# (`tidy`), and by size only where it never is. Reading the log again at the next start takes about a second a GiB.
+# Commits are not held up by checkpoints of `checkpointing`; should these fail, DuckDB's own, at which everyone waits
+# (6 ms a MB), keeps the log within what the next start reads again in a second.
 LOG_BYTES_MAX: Final = "512MiB"
 
 _OPTIONS: Final = {

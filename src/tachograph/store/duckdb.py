@@ -15,9 +15,10 @@ from tachograph.errors import Busy, QueryError, Rejected, TachographError
 from tachograph.model import Batch, Report
 from tachograph.scan import Columns, Scan
 from tachograph.store import backup, folder, migrations, retention, settling
+from tachograph.store.checkpointing import Checkpointer, checkpoint
 from tachograph.store.committing import Committer
 from tachograph.store.compile import compile_scan
-from tachograph.store.connection import DATABASE_NAME, Connection
+from tachograph.store.connection import DATABASE_NAME, LOG_NAME, Connection
 from tachograph.store.contract import Settlement, Unsettled
 from tachograph.store.identity import clean_text
 
@@ -50,6 +51,7 @@ class DuckStore:
         except BaseException:
             self._lock.release()
             raise
+        self._checkpointer = Checkpointer(path / LOG_NAME, self._checkpoint)
 
     def _open(self, memory_bytes: int) -> Connection:
         """Open the database; a file that is none is set aside, so that the next start finds a free place."""
@@ -76,7 +78,9 @@ class DuckStore:
         with self._committing:
             try:
                 with self._connection.cursor() as cursor:
-                    return self._committer.commit(cursor, batches, self._clock())
+                    seq = self._committer.commit(cursor, batches, self._clock())
+                self._checkpointer.notice()
+                return seq
             except QueryError as error:
                 raise Rejected(f"{self.path}: {error.what}") from error
             except Busy:
@@ -168,12 +172,18 @@ class DuckStore:
         with self._settling, self._connection.cursor() as cursor:
             retention.tidy(cursor, self.path, self._clock())
 
+    def _checkpoint(self) -> None:
+        """Between settlements, which delete and update; commits only append."""
+        with self._settling, self._connection.cursor() as cursor:
+            checkpoint(cursor)
+
     def size_bytes(self) -> int:
         """Store.size_bytes."""
         return folder.size_bytes(self.path)
 
     def close(self) -> None:
         """Store.close; safe to call twice."""
+        self._checkpointer.close()
         with self._settling, self._committing:
             self._connection.close()
             self._lock.release()
