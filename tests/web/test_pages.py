@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
@@ -15,6 +16,8 @@ from tachograph.questions import usage
 from tachograph.scan import Agg, Match, Scan
 from tachograph.store.duckdb import DuckStore, open_store
 from tachograph.web import units
+from tachograph.web.conversation import STEPS_MAX
+from tachograph.web.pages.trace import FIRST_ROWS
 from tachograph.web.rendering import path_of
 
 # What our own templates use; anything else on a page came from somebody's text.
@@ -221,3 +224,25 @@ def test_a_kept_text_is_plain_text(browser: TestClient, store: DuckStore) -> Non
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "<script>" in answer.text
+
+
+def test_a_session_of_thousands_of_steps_stays_a_page(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s", lambda: filled.NOW_NS)
+    batch = filled.hostile()
+    first, _, tool = batch.spans
+    assert tool.meaning is not None
+    for number in range(10, 3_010):
+        meaning = msgspec.structs.replace(tool.meaning, tool_call_id=f"tool {number}")
+        # Every tenth holds the nine after it.
+        parent = first.span_id if number % 10 == 0 else f"{number - number % 10:016x}"
+        span_id = f"{number:016x}"
+        batch.spans.append(msgspec.structs.replace(tool, span_id=span_id, parent_id=parent, meaning=meaning))
+    filled.keep(store, tmp_path, [batch], is_understood=True)
+    answer = filled.client(store).get(path_of("sessions", filled.EVIL + "/../.."))
+    assert answer.text.count('class="step step-') == STEPS_MAX
+    assert f"{3_002 - STEPS_MAX:,} more steps" in answer.text
+    rows = filled.client(store).get(f"/traces/{'e' * 32}/rows")
+    assert len(rows.json()["columns"]["id"]) == 3_003 and len(rows.content) < 120 * 3_003
+    page = filled.client(store).get(f"/traces/{'e' * 32}")
+    assert page.text.count('class="fall-row') == FIRST_ROWS and "more steps are drawn" in page.text
+    store.close()

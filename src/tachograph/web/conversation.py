@@ -137,20 +137,28 @@ def _section(node: Node | None, children: list[Node]) -> Section:
 
 
 def _add(section: Section, nodes: list[Node]) -> None:
-    room = STEPS_MAX - sum(1 for _ in _all(section.steps))
-    for step in _steps(nodes, _NESTED_MAX):
-        size = sum(1 for _ in _all([step]))
-        if size <= room:
-            section.steps.append(step)
-        else:
-            section.left_out += size
-        room -= size
+    steps = _steps(nodes, _NESTED_MAX)
+    section.left_out += _trim(steps, STEPS_MAX - sum(1 for _ in _all(section.steps)))[1]
+    section.steps += steps
     if section.node is not None:
         return
     for node in nodes:
         section.totals.add(node.totals)
         section.start_ns = min(section.start_ns or node.start_ns, node.start_ns)
         section.end_ns = max(section.end_ns, node.end_ns)
+
+
+def _trim(steps: list[Step], room: int) -> tuple[int, int]:
+    """Keep the first `room` steps, those within others included; how much room is left, and how many are left out."""
+    left_out = 0
+    for at, step in enumerate(steps):
+        if room <= 0:
+            left_out += sum(1 for _ in _all(steps[at:]))
+            del steps[at:]
+            break
+        room, inner = _trim(step.steps, room - 1)
+        left_out += inner
+    return room, left_out
 
 
 def _steps(nodes: list[Node], nested: int) -> list[Step]:
