@@ -16,13 +16,15 @@ from made import batch, event, opened, rows, said, span
 from tachograph.errors import Busy, ConfigError, TachographError
 
 HERE = Path(__file__).parent
-ROUNDS = 8
+ROUNDS = 6
 
 # Commits for ever and prints each acknowledged number; every batch has spans, an event, a text, a digest, a position.
 COMMITTING = """
 import sys
 from pathlib import Path
 from made import *
+from tachograph.store import checkpointing
+checkpointing.LOG_BYTES = int(sys.argv[2])
 store = open_store(Path(sys.argv[1]), Clock())
 seq = store.sequence()
 print("open", seq, flush=True)
@@ -41,9 +43,9 @@ def start(program: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def killed(folder: Path, commits: int) -> int:
+def killed(folder: Path, commits: int, log_bytes: int) -> int:
     """The last number acknowledged by a process that is killed after so many commits and a moment."""
-    process = start(COMMITTING, str(folder))
+    process = start(COMMITTING, str(folder), str(log_bytes))
     assert process.stdout is not None
     acknowledged = 0
     for number, line in enumerate(process.stdout):
@@ -60,9 +62,10 @@ def killed(folder: Path, commits: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+@pytest.mark.parametrize("log_bytes", [1 << 30, 5_000], ids=["log", "checkpoints"])
+def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path, log_bytes: int) -> None:
     for commits in (random.randrange(1, 25) for _ in range(ROUNDS)):
-        acknowledged = killed(tmp_path, commits)
+        acknowledged = killed(tmp_path, commits, log_bytes)
         with opened(tmp_path) as store:
             last = store.sequence()
             assert acknowledged <= last <= acknowledged + 1

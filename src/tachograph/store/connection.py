@@ -134,6 +134,8 @@ def connect(path: Path, memory_bytes: int, is_read_only: bool = False) -> Con:
     con = duckdb.connect(path / DATABASE_NAME, read_only=is_read_only, config=options)
     con.execute("SET allowed_directories = [" + "'" + str(sealed.resolve()).replace("'", "''") + "/']")
     con.execute("SET enable_external_access = false")
+    # At its end DuckDB would write everything anew that checkpoints beside commits left in small pieces: seconds.
+    con.execute("PRAGMA disable_checkpoint_on_shutdown")
     con.execute("SET lock_configuration = true")
     return con
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -184,6 +185,9 @@ class DuckStore:
     def close(self) -> None:
         """Store.close; safe to call twice."""
         self._checkpointer.close()
+        if not self._is_read_only:
+            with suppress(TachographError):  # a log that cannot be worked in now is read at the next start
+                self._checkpoint()
         with self._settling, self._committing:
             self._connection.close()
             self._lock.release()
