@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _here(line: str, chosen: Settings) -> str:
     """The line with the addresses that the doors really have."""
     for usual, setting in (("127.0.0.1:4318", chosen.otlp_http), ("127.0.0.1:4317", chosen.otlp_grpc)):
-        line = line.replace(usual, str(setting)) if setting else line
+        line = line.replace(usual, running.reachable(setting)) if setting else line
     return line
 
 

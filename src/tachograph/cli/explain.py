@@ -73,7 +73,8 @@ def _heading(call: Mapping[str, Any], zone: tzinfo) -> list[str]:
     facts = [call["agent"], call["provider"], call["model"], call["status"], moment(call["start_ns"], zone, True)]
     facts.append(duration(call["duration_ns"]) if call["duration_ns"] is not None else "")
     session = f"session {call['session_id']}" if call["session_id"] else f"trace {call['trace_id'] or 'none'}"
-    return [f"call {call['call_id']}", "  " + " · ".join(fact for fact in facts if fact), f"  {session}"]
+    lines = [f"call {call['call_id']}", "  " + " · ".join(fact for fact in facts if fact), f"  {session}"]
+    return [*lines, f"  retry of {call['retry_of']}"] if call["retry_of"] else lines
 
 
 def _report(report: Mapping[str, Any], letters: Mapping[str, str], zone: tzinfo) -> list[str]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tachograph.config import Address
 from tachograph.errors import Busy, ConfigError, Corrupt, QueryError, Rejected, TachographError
 from tachograph.model import Batch
 from tachograph.questions import wire
@@ -48,6 +49,12 @@ def find(home: Path) -> Running | None:
     except (OSError, http.client.HTTPException, TachographError):
         return None  # left behind by one that was killed, or another program on its port
     return found
+
+
+def reachable(address: Address) -> str:
+    """`host:port` as a client of this machine writes it: bound to every interface, it is reached on loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    return str(address._replace(host=host))
 
 
 def publish(home: Path, where: Running) -> None:

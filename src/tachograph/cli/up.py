@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _where(started: Server) -> running.Running:
-    addresses = {name: str(address) for name, address in started.addresses.items()}
+    addresses = {name: running.reachable(address) for name, address in started.addresses.items()}
     return running.Running(
         pid=os.getpid(),
         web=_url(addresses, "web"),
