@@ -23,7 +23,7 @@ def text(number: int) -> str:
 def fill(store: DuckStore, clock: Clock, days: int, spans: int = 20) -> None:
     """Commit and settle some records on each of the days from the clock's on."""
     for day in range(days):
-        first = day * 1000 + 1
+        first = day * 10_000 + 1
         records = [
             span(
                 number,

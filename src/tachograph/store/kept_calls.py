@@ -27,8 +27,6 @@ ON k.report_key = {key("g.report_id")}
 
 def replace_keys(con: Con, settlement: Settlement, since: int) -> None:
     """Replace the identities of the settlement's reports; those that stay as they are are not written again."""
-    if not settlement.keys:
-        return
     pairs = [(identity, report) for report, keys in settlement.keys.items() for identity in keys]
     identities, owners = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     with (
@@ -48,29 +46,42 @@ def replace_keys(con: Con, settlement: Settlement, since: int) -> None:
     )
 
 
-def replace(con: Con, settlement: Settlement, until: int) -> set[str]:
-    """Remove the stored calls that the settlement's reports were in, and keep its calls; returns the sessions of both.
+def replace(con: Con, settlement: Settlement, until: int) -> dict[str, int]:
+    """Remove the stored calls that the settlement's reports were in, and keep its calls.
 
-    A report that is worked over but in no call any more (a roll-up, now that its children are known) takes its old
-    call along, which is why `keys` counts here too.
+    Returns the sessions of both, and from which `seq` on these have calls. A call has the `seq` of its newest report,
+    and is forgotten with it, however often it is worked over. A report that is in no call any more (a roll-up, now
+    that its children are known) takes its old call along, which is why `keys` counts here too.
     """
-    pairs = [(report, call.call_id) for call in settlement.calls for report in call.reports or [call.call_id]]
-    reports, calls = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    known = dict(con.execute("SELECT report_id, max(seq) FROM wanted_keys GROUP BY 1").fetchall())
+    seqs = [max((known.get(report, until) for report in call.reports), default=until) for call in settlement.calls]
+    rows = [
+        (report, call.call_id, seq)
+        for call, seq in zip(settlement.calls, seqs, strict=True)
+        for report in call.reports or [call.call_id]
+    ]
+    reports, calls = [row[0] for row in rows], [row[1] for row in rows]
     ids = dict.fromkeys([*reports, *settlement.keys])
     with given(con, "given_ids", {"report_id": ("text", list(ids))}):
         con.execute(
             "CREATE OR REPLACE TEMP TABLE replaced AS SELECT call_id, seq FROM call_reports WHERE rowid IN"
             f" (SELECT rowid FROM call_reports WHERE report_key IN (SELECT {key('report_id')} FROM given_ids))"
         )
-    touched = _remove(con, ids.keys() | set(calls))
-    with given(con, "given_reports", {"report_id": ("text", reports), "call_id": ("text", calls)}):
+    touched = dict.fromkeys(_remove(con, ids.keys() | set(calls)), until)
+    columns: dict[str, tuple[str, list[Any]]] = {
+        "report_id": ("text", reports),
+        "call_id": ("text", calls),
+        "seq": ("int", [row[2] for row in rows]),
+    }
+    with given(con, "given_reports", columns):
         con.execute(
-            f"INSERT INTO call_reports BY NAME SELECT {key('report_id')} AS report_key, call_id, $seq AS seq"
-            " FROM given_reports",
-            {"seq": until},
+            f"INSERT INTO call_reports BY NAME SELECT {key('report_id')} AS report_key, call_id, seq FROM given_reports"
         )
-    _insert(con, settlement.calls, until)
-    return touched | {call.meaning.session_id for call in settlement.calls if call.meaning.session_id}
+    _insert(con, settlement.calls, seqs)
+    for call, seq in zip(settlement.calls, seqs, strict=True):
+        if session := call.meaning.session_id:
+            touched[session] = min(touched.get(session, seq), seq)
+    return touched
 
 
 def _remove(con: Con, ids: Set[str]) -> set[str]:
@@ -106,7 +117,7 @@ _OF_MEANING: Final = (
 )  # fmt: skip
 
 
-def _insert(con: Con, calls: list[Call], until: int) -> None:
+def _insert(con: Con, calls: list[Call], seqs: list[int]) -> None:
     if not calls:
         return
     meanings = [call.meaning for call in calls]
@@ -115,7 +126,7 @@ def _insert(con: Con, calls: list[Call], until: int) -> None:
     values: dict[str, list[Any]] = {name: [getattr(call, name) for call in calls] for name in _OF_CALL}
     values |= {name: [getattr(meaning, name) for meaning in meanings] for name in _OF_MEANING}
     values |= {
-        "seq": [until] * len(calls),
+        "seq": seqs,
         "duration_ns": [_duration_ns(call) for call in calls],
         "model": [meaning.response_model or meaning.request_model for meaning in meanings],
         "input_uncached_tokens": [usage.input_uncached for usage in usages],

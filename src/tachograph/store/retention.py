@@ -19,6 +19,7 @@ import duckdb
 
 from tachograph.errors import Corrupt
 from tachograph.store import sessions
+from tachograph.store.checkpointing import checkpoint
 from tachograph.store.ddl import BIG, TYPES, create_table, physical
 from tachograph.store.relations import value
 from tachograph.store.schema import TABLES
@@ -288,30 +289,45 @@ def _forget_sessions(con: Con, last: int) -> None:
 
 
 def compact(con: Con, committing: AbstractContextManager[Any]) -> None:
-    """Give disk back where more than half of the database file is free, which only its end can be cut off of.
+    """Give disk back: DuckDB frees a row group only when all of it is deleted, and cuts the file off only at its end.
 
-    Every table is written anew into the free blocks at the front, in one transaction; nothing is committed
-    meanwhile. A crash leaves the old tables.
+    Tables that are mostly deleted rows are written anew, and if then more than half of the file is free all others are,
+    into the free blocks at its front. One transaction, nothing is committed meanwhile: a crash leaves the old tables.
     """
     con.execute("CHECKPOINT")
-    block, total, free = con.execute(
-        "SELECT block_size, total_blocks, free_blocks FROM pragma_database_size()"
-    ).fetchall()[0]
-    if free * 2 <= total or free * block < COMPACT_BYTES:
+    with committing:
+        _write_anew(con, [table for table in TABLES if _is_mostly_deleted(con, physical(table))])
+        block, total, used, free = con.execute(
+            "SELECT block_size, total_blocks, used_blocks, free_blocks FROM pragma_database_size()"
+        ).fetchall()[0]
+        if free > total / 2 and free * block > COMPACT_FREE_BYTES and used * block < COMPACT_USED_BYTES:
+            _write_anew(con, list(TABLES))
+
+
+COMPACT_FREE_BYTES: Final = 4 << 20  # less is not worth writing everything anew
+COMPACT_USED_BYTES: Final = 1 << 30  # commits wait for some seconds a GiB; what is free will be used again anyway
+_DELETED_MIN: Final = 2048
+
+
+def _is_mostly_deleted(con: Con, table: str) -> bool:
+    """Rows are numbered through, deleted ones included, as long as their row group is not freed."""
+    last, rows = con.execute(f"SELECT coalesce(max(rowid) + 1, 0), count(*) FROM {table}").fetchall()[0]
+    return bool(last > max(2 * rows, _DELETED_MIN))
+
+
+def _write_anew(con: Con, tables: list[str]) -> None:
+    if not tables:
         return
-    with committing, transaction(con):
-        for table, columns in TABLES.items():
+    with transaction(con):
+        for table in tables:
             name = physical(table)
             con.execute(f"ALTER TABLE {name} RENAME TO {name}_old")
             con.execute(create_table(table))
-            names = ", ".join(f'"{column.name}"' for column in columns)
+            names = ", ".join(f'"{column.name}"' for column in TABLES[table])
             con.execute(f"INSERT INTO {name} ({names}) SELECT {names} FROM {name}_old")
             con.execute(f"DROP TABLE {name}_old")
     con.execute("CHECKPOINT")
     con.execute("CHECKPOINT")  # the first one frees the blocks, the second cuts off those at the end
-
-
-COMPACT_BYTES: Final = 16 << 20  # less is not worth writing everything anew
 
 
 def clear_demo(con: Con, folder: Path) -> int:
@@ -371,5 +387,5 @@ def _clear_sealed(con: Con, folder: Path, demo: str) -> list[Path]:
 
 def tidy(con: Con, folder: Path, now_ns: int) -> None:
     """Store.tidy: checkpoint, seal what is due."""
-    con.execute("CHECKPOINT")
+    checkpoint(con)
     seal_due(con, folder, now_ns)

@@ -207,7 +207,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
     ),
     "calls": _columns(
         """
-        seq            int   the settlement that brought it: the newest commit it knew
+        seq            int   the commit of its newest report
         call_id        text
         session_id     text  "" where no source names one and no trace is known
         trace_id       text  "" where no span reported it

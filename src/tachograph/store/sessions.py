@@ -72,7 +72,7 @@ class State(Struct, omit_defaults=True):
 class Changed:
     """Sessions that a settlement changes besides those that its records are of."""
 
-    touched: set[str] = dataclass_field(default_factory=set)  # their calls changed
+    touched: dict[str, int] = dataclass_field(default_factory=dict)  # their calls changed; since when they have any
     recounted: set[str] = dataclass_field(default_factory=set)  # they lost or won a trace of another session
     dissolved: set[str] = dataclass_field(default_factory=set)  # trace:<id>, now that the trace has a session
 
@@ -106,7 +106,7 @@ def refresh(con: Con, since: int, until: int, changed: Changed) -> None:
     _gather(con, since, until, changed, before)
     remove(con, changed.dissolved | changed.recounted)
     touched = {row[0] for row in con.execute("SELECT DISTINCT session_id FROM fresh").fetchall()}
-    touched |= changed.touched | changed.recounted
+    touched |= changed.touched.keys() | changed.recounted
     touched -= changed.dissolved
     if not touched:
         return
@@ -114,8 +114,8 @@ def refresh(con: Con, since: int, until: int, changed: Changed) -> None:
     _fold_records(con, states)
     for session, state in states.items():
         # Not before the first record alone: a call may be of a session that no record names.
-        kept = before.get(session, state).first_seq or until
-        state.first_seq = min(state.first_seq or kept, kept)
+        known = (state.first_seq, changed.touched.get(session, 0), session in before and before[session].first_seq)
+        state.first_seq = min((seq for seq in known if seq), default=until)
     _fold_traces(con, states, changed)
     _fold_facts(con, states)
     titles.fold(con, states)
