@@ -97,7 +97,9 @@ EVENTS = st.lists(
 
 @settings(max_examples=60)
 @given(SPANS, EVENTS)
-def test_everything_stands_exactly_once(store: DuckStore, spans: list[tuple], events: list[tuple]) -> None:  # type: ignore[type-arg]
+def test_everything_stands_exactly_once(
+    store: DuckStore, spans: list[tuple[Any, ...]], events: list[tuple[Any, ...]]
+) -> None:
     trace, session = new_trace(), f"session {new_trace()}"
     made = [
         span(

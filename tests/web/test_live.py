@@ -36,7 +36,8 @@ def test_every_change_is_told_once_and_a_stop_ends_it() -> None:
     endpoint = live(reader, lambda: reader.looks >= 12, poll_s=0)
 
     async def collect() -> bytes:
-        answer = await endpoint(Request({"type": "http", "method": "GET", "path": "/live", "headers": []}))  # type: ignore[misc]
+        request = Request({"type": "http", "method": "GET", "path": "/live", "headers": []})
+        answer = await endpoint(request)
         assert answer.media_type == "text/event-stream"
         return b"".join([part async for part in answer.body_iterator])
 

@@ -169,7 +169,12 @@ def test_an_empty_store_says_how_to_connect(tmp_path: Path) -> None:
     store = open_store(tmp_path / "s", lambda: filled.NOW_NS)
     browser = filled.client(store, otlp="http://127.0.0.1:9999")
     page = browser.get("/").text
-    assert "Nothing recorded yet" in page and "http://127.0.0.1:9999" in page and "claude-code" in page
+    assert (
+        "Nothing recorded yet" in page
+        and "ENDPOINT=http://127.0.0.1:9999" in page
+        and "127.0.0.1:4318" not in page
+        and "claude-code" in page
+    )
     assert "demo data" not in page.lower()
     assert browser.get("/sessions").status_code == 200
     store.close()

@@ -18,7 +18,7 @@ from tachograph.web.api import owner
 from tachograph.web.guard import LOOPBACK_NAMES, SECURITY_HEADERS, Guard
 from tachograph.web.live import live
 from tachograph.web.pages import call, login, overview, session, sessions, text, trace
-from tachograph.web.rendering import STATIC, Site, render
+from tachograph.web.rendering import DEFAULT_OTLP, STATIC, Site, render
 
 _FILES: Final = {path.name: path for path in STATIC.iterdir() if path.is_file()}
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -34,7 +34,7 @@ def create_app(
     api_token: str = "",
     deeds: owner.Deeds | None = None,
     timezone: str = "UTC",
-    otlp: str = "http://127.0.0.1:4318",
+    otlp: str = DEFAULT_OTLP,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """The pages of what `reader` reads.

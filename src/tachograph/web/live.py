@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -32,7 +32,9 @@ async def _changes(reader: Reader, is_stopping: Callable[[], bool], poll_s: floa
         await anyio.sleep(poll_s)
 
 
-def live(reader: Reader, is_stopping: Callable[[], bool], poll_s: float = POLL_S) -> Callable[..., object]:
+def live(
+    reader: Reader, is_stopping: Callable[[], bool], poll_s: float = POLL_S
+) -> Callable[[Request], Awaitable[StreamingResponse]]:
     """The endpoint: the sequence at once, then each time that it moves, until the server stops."""
 
     async def endpoint(request: Request) -> StreamingResponse:

@@ -23,6 +23,7 @@ from tachograph.web import units
 
 _FOLDER: Final = Path(__file__).parent
 STATIC: Final = _FOLDER / "static"
+DEFAULT_OTLP: Final = "http://127.0.0.1:4318"
 ZONE_COOKIE: Final = "tz"  # the browser's own zone, set by the page's script
 
 
@@ -35,7 +36,7 @@ class Site(Struct, frozen=True):
     reader: Reader
     clock: Callable[[], int]
     timezone: str = "UTC"
-    otlp: str = "http://127.0.0.1:4318"
+    otlp: str = DEFAULT_OTLP
     has_login: bool = False
     traces: dict[tuple[str, int], bytes] = field(default_factory=dict)
 

@@ -15,7 +15,7 @@ from tachograph.scan import Agg, Reader, Scan
 from tachograph.web import units
 from tachograph.web.charts import COLOURS, Bar, Stack, parts_bar, share_bar, stacked
 from tachograph.web.pages.sessions import with_costs
-from tachograph.web.rendering import Look, Site, look_of, render
+from tachograph.web.rendering import DEFAULT_OTLP, Look, Site, look_of, render
 
 _NEWEST: Final = 12
 _TABLE_ROWS: Final = 8
@@ -68,7 +68,7 @@ def overview(site: Site, request: Request) -> Response:
     return render(
         site, request, "overview.html",
         sequence=sequence, look=look, is_empty=not newest and _is_empty(site.reader),
-        connect=CONNECT, otlp=site.otlp, ranges=RANGES.values(), range=range_, shows=SHOWS, show=show,
+        connect=_connect(site.otlp), otlp=site.otlp, ranges=RANGES.values(), range=range_, shows=SHOWS, show=show,
         totals=totals, cost_nanousd=nanousd(totals["cost_usd"]), costs=_costs(totals), token_bar=_token_bar(totals),
         chart=chart, chart_svg=stacked(chart, shown, f"{words} over time by model"), peak=shown(chart.peak),
         first_label=edges[0] if edges else "", last_label=edges[-1] if edges else "",
@@ -85,6 +85,13 @@ def nanousd(usd: float | None) -> int | None:
 
 def _is_empty(reader: Reader) -> bool:
     return not reader.scan(Scan("sessions", {"n": Agg("count")})).data["n"][0]
+
+
+def _connect(otlp: str) -> dict[str, tuple[list[str], str]]:
+    """How agents are connected, with the address that this server really has."""
+    return {
+        name: ([line.replace(DEFAULT_OTLP, otlp) for line in lines], where) for name, (lines, where) in CONNECT.items()
+    }
 
 
 def _period(reader: Reader, range_: Range, look: Look) -> tuple[int | None, list[str], str]:

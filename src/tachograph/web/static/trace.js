@@ -85,7 +85,8 @@ function element(tag, class_, text) {
 function rowName(row) {
   const { name, role, detail, flags, tokens: used, cost } = data.columns;
   const cell = element("span", "fall-name");
-  cell.style.paddingInlineStart = `${Math.min(depths[row], 24) * 14 + 4}px`;
+  cell.title = `${data.words[name[row]]} (level ${depths[row] + 1})`;
+  cell.style.paddingInlineStart = `${Math.min(depths[row], 12) * 14 + 4}px`;
   const isOpen = !closed.has(data.columns.id[row]);
   const twist = element("span", "twist", sizes[row] ? (isOpen ? "▾" : "▸") : "");
   twist.dataset.twist = "1";
