@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-WORDS = Path(__file__).read_text(encoding="utf-8").split() + "the of a to in is you that it he was for on are".split()
+WORDS = Path(__file__).read_text(encoding="utf-8").split()
 MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "gpt-5.1", "gpt-5-mini", "gemini-2.5-pro")
 TOOLS = ("Bash", "Read", "Edit", "Grep", "WebFetch")
 SPANS_PER_TRACE = 20
@@ -162,7 +162,8 @@ def main() -> None:
     attributes = sum(len(s.attributes) for s in spans) / len(spans)
     content = sum(any(a.key.endswith(".messages") for a in s.attributes) for s in spans) / len(spans)
     print(
-        f"{sum(map(len, bodies)) / len(spans):.0f} bytes a span, {attributes:.1f} attributes, {content:.0%} with content"
+        f"{sum(map(len, bodies)) / len(spans):.0f} bytes a span, {attributes:.1f} attributes, "
+        f"{content:.0%} with content"
     )
 
 

@@ -64,7 +64,9 @@ def reports(draw: st.DrawFn) -> list[Report]:
         origin = draw(st.sampled_from(["span", "log", "transcript"]))
         start = START + draw(st.sampled_from([0, 1, 3, 20])) * SECOND
         trace = draw(st.sampled_from(TRACES)) if origin != "transcript" else ""
-        span = draw(st.sampled_from(SPANS)) if origin == "span" else draw(st.sampled_from(["", *SPANS])) if trace else ""
+        span = (
+            draw(st.sampled_from(SPANS)) if origin == "span" else draw(st.sampled_from(["", *SPANS])) if trace else ""
+        )
         told = Report(
             report_id=f"s{trace}{span}" if origin == "span" else f"{origin[0]}{number}",
             origin=origin,
@@ -83,7 +85,7 @@ def reports(draw: st.DrawFn) -> list[Report]:
 
 def resolved(given_reports: list[Report]) -> list[bytes]:
     sessions = {r.report_id: r.meaning.session_id for r in given_reports}
-    calls = calls_of(given_reports, sessions, {trace: PARENTS for trace in TRACES})
+    calls = calls_of(given_reports, sessions, dict.fromkeys(TRACES, PARENTS))
     return sorted(map(spelled, calls))
 
 
@@ -101,7 +103,7 @@ def test_any_order_and_any_repetition_give_the_same_calls(told: list[Report], rn
 
 @given(reports())
 def test_every_report_is_in_a_call_and_no_leaf_in_two(told: list[Report]) -> None:
-    calls = calls_of(told, {r.report_id: r.meaning.session_id for r in told}, {trace: PARENTS for trace in TRACES})
+    calls = calls_of(told, {r.report_id: r.meaning.session_id for r in told}, dict.fromkeys(TRACES, PARENTS))
     seen = [report_id for call in calls if "." not in call.call_id for report_id in call.reports]
     assert set(seen) == {r.report_id for r in told}
     assert len(seen) == len(set(seen))
@@ -150,7 +152,7 @@ def test_pieces_through_the_store_give_the_same_as_all_at_once(
     finally:
         store.close()
     sessions = {r.report_id: r.meaning.session_id for r in told}
-    expected = calls_of(told, sessions, {trace: PARENTS for trace in TRACES})
+    expected = calls_of(told, sessions, dict.fromkeys(TRACES, PARENTS))
     assert sorted(map(repr, zip(kept.data["reports"], kept.data["status"], kept.data["input"], strict=True))) == sorted(
         repr((c.reports, c.status, c.meaning.usage.input_total if c.meaning.usage else None)) for c in expected
     )
@@ -168,7 +170,9 @@ def tree_span(trace: str, span: str) -> Span:
 
 def call_report(report_id: str, origin: str, **fields: object) -> Report:
     meaning = Meaning(role=MODEL_CALL, is_call=True, session_id="s", **fields)  # type: ignore[arg-type]
-    return Report(report_id, origin, identity.RANKS[origin], end_ns=START + SECOND, start_ns=START, name=origin, meaning=meaning)
+    return Report(
+        report_id, origin, identity.RANKS[origin], end_ns=START + SECOND, start_ns=START, name=origin, meaning=meaning
+    )
 
 
 def one(*told: Report) -> Call:
