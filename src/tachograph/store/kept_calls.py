@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from operator import attrgetter
 from typing import Any, Final
 
 import duckdb
@@ -15,27 +16,31 @@ from tachograph.store.schema import TABLES
 Con = duckdb.DuckDBPyConnection
 
 # `seq` of a report says where it is kept: of a new one its commit, of an older one what its identities said so far.
-_WANTED_KEYS: Final = f"""
+_WANTED_KEYS: Final = """
 CREATE OR REPLACE TEMP TABLE wanted_keys AS
-SELECT DISTINCT g.key, g.report_id, {key("g.report_id")} AS report_key, coalesce(r.seq, k.seq, 0) AS seq
-FROM given_keys AS g
-LEFT JOIN (SELECT report_id, max(seq) AS seq FROM reports WHERE seq > $since GROUP BY report_id) AS r USING (report_id)
-LEFT JOIN (SELECT report_key, max(seq) AS seq FROM kept_keys GROUP BY report_key) AS k
-ON k.report_key = {key("g.report_id")}
+SELECT g.key, w.* FROM given_keys AS g JOIN (
+    SELECT i.report_id, i.report_key, coalesce(r.seq, k.seq, 0) AS seq FROM worked AS i
+    LEFT JOIN (SELECT report_id, max(seq) AS seq FROM reports WHERE seq > $since GROUP BY report_id) AS r
+    USING (report_id)
+    LEFT JOIN (SELECT report_key, max(seq) AS seq FROM kept_keys GROUP BY report_key) AS k USING (report_key)
+) AS w USING (report_id)
 """
 
 
 def replace_keys(con: Con, settlement: Settlement, since: int) -> None:
     """Replace the identities of the settlement's reports; those that stay as they are are not written again."""
-    pairs = [(identity, report) for report, keys in settlement.keys.items() for identity in keys]
+    pairs = [(identity, report) for report, keys in settlement.keys.items() for identity in dict.fromkeys(keys)]
     identities, owners = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     with (
         given(con, "given_ids", {"report_id": texts(settlement.keys)}),
         given(con, "given_keys", {"key": ("int", identities), "report_id": ("text", owners)}),
     ):
         con.execute(
+            f"CREATE OR REPLACE TEMP TABLE worked AS SELECT report_id, {key('report_id')} AS report_key FROM given_ids"
+        )
+        con.execute(
             "CREATE OR REPLACE TEMP TABLE kept_keys AS SELECT rowid AS r, key, report_key, seq FROM report_keys"
-            f" WHERE report_key IN (SELECT {key('report_id')} FROM given_ids)"
+            " WHERE report_key IN (SELECT report_key FROM worked)"
         )
         con.execute(_WANTED_KEYS, {"since": since})
     stale = "SELECT r FROM kept_keys ANTI JOIN wanted_keys USING (key, report_key, seq)"
@@ -123,8 +128,8 @@ def _insert(con: Con, calls: list[Call], seqs: list[int]) -> None:
     meanings = [call.meaning for call in calls]
     usages = [meaning.usage or _NO_USAGE for meaning in meanings]
     encode = msgspec.json.Encoder().encode
-    values: dict[str, list[Any]] = {name: [getattr(call, name) for call in calls] for name in _OF_CALL}
-    values |= {name: [getattr(meaning, name) for meaning in meanings] for name in _OF_MEANING}
+    values: dict[str, list[Any]] = {name: list(map(attrgetter(name), calls)) for name in _OF_CALL}
+    values |= {name: list(map(attrgetter(name), meanings)) for name in _OF_MEANING}
     values |= {
         "seq": seqs,
         "duration_ns": [_duration_ns(call) for call in calls],

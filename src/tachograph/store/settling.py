@@ -36,24 +36,27 @@ SELECT max(seq) FROM (
 ) WHERE running - weight < $limit
 """
 
+_NEVER_NS: Final = 9223372036854775807  # stands for an unknown time: later than all
+# One text that sorts by time, then by session; comparing texts is much cheaper than comparing structs.
+_RANK: Final = "lpad({}::VARCHAR, 19, '0') || {}"
 # Sessions that the new records name for traces: of the earliest record, ties by session id. `before` is what the trace
 # was bound to. A trace without any, but with a call or an agent at work, is a session of its own.
 _BINDINGS: Final = f"""
 CREATE OR REPLACE TEMP TABLE new_bindings AS
 WITH named AS (
-    SELECT trace_id, own_session_id AS session_id, min(coalesce(at_ns, 9223372036854775807)) AS at_ns
+    SELECT trace_id, own_session_id AS session_id, min(coalesce(at_ns, {_NEVER_NS})) AS at_ns
     FROM new_records WHERE trace_id <> '' AND own_session_id <> '' GROUP BY trace_id, own_session_id
 ), firsts AS (
-    SELECT trace_id, min(struct_pack(at_ns := at_ns, session_id := session_id)) AS first FROM named GROUP BY trace_id
+    SELECT trace_id, min({_RANK.format("at_ns", "session_id")}) AS first FROM named GROUP BY trace_id
 ), alone AS (
     SELECT DISTINCT trace_id FROM new_records
     WHERE trace_id <> '' AND (is_call OR (origin = 'span' AND role IN ('agent', 'turn')))
 )
-SELECT trace_id, first.session_id AS session_id, first.at_ns AS time_ns, bound.session_id AS before,
+SELECT trace_id, first[20:] AS session_id, first[:19]::BIGINT AS time_ns, bound.session_id AS before,
     {key("trace_id")} AS trace_key
 FROM firsts LEFT JOIN bound USING (trace_id)
 WHERE bound.time_ns IS NULL
-   OR first < struct_pack(at_ns := bound.time_ns, session_id := bound.session_id)
+   OR first < {_RANK.format("bound.time_ns", "bound.session_id")}
 UNION ALL
 SELECT trace_id, 'trace:' || trace_id, NULL, NULL, {key("trace_id")}
 FROM alone ANTI JOIN bound USING (trace_id) ANTI JOIN firsts USING (trace_id)
