@@ -64,6 +64,10 @@ CONDITIONS: list[tuple[Match | Any_, Callable[[Any], Any]]] = [
     (Match("agent", "!=", "pi"), lambda s: s.meaning.agent != "pi"),
     (Match("agent", "contains", "CODE"), lambda s: "code" in s.meaning.agent.lower()),
     (Match("agent", "contains", "%_"), lambda s: "%_" in s.meaning.agent),
+    (Match("agent", "contains", "."), lambda s: False),
+    (Match("agent", "contains", ""), lambda s: True),
+    (Match("agent", "prefix", "^"), lambda s: False),
+    (Match("agent", "prefix", "50%_O"), lambda s: s.meaning.agent == "50%_off"),
     (Match("agent", "contains", "GRÜ"), lambda s: "grü" in s.meaning.agent),
     (Match("agent", "prefix", "cO"), lambda s: s.meaning.agent.lower().startswith("co")),
     (Match("agent", "in", ["pi", "Codex"]), lambda s: s.meaning.agent in ("pi", "Codex")),
@@ -224,6 +228,18 @@ def test_what_cannot_be_asked_is_said(store: DuckStore, scan: Scan, told: str) -
     with pytest.raises(QueryError) as error:
         store.scan(scan)
     assert told in error.value.what
+
+
+def test_contains_takes_any_text_literally(tmp_path_factory: pytest.TempPathFactory, store: DuckStore) -> None:
+    """Every character of ASCII, and what regular expressions would make of some."""
+    texts = [chr(code) for code in range(128)] + ["a.c", "a|b", "(?i)x", "\\d", "x*", "[a]", "a\nb", "é", "🦆"]
+    with opened(tmp_path_factory.mktemp("texts")) as made:
+        made.commit([batch(*(span(n, name=f"<{text}>") for n, text in enumerate(texts)))])
+        for text in texts:
+            found = made.scan(Scan("spans", {"n": "name"}, (Match("name", "contains", text),))).data["n"]
+            assert sorted(found) == sorted(f"<{t}>" for t in texts if text.lower() in f"<{t}>".lower()), text
+            found = made.scan(Scan("spans", {"n": "name"}, (Match("name", "prefix", "<" + text),))).data["n"]
+            assert sorted(found) == sorted(f"<{t}>" for t in texts if t.lower().startswith(text.lower())), text
 
 
 @given(name=st.text(max_size=20), value=st.none() | st.text() | st.integers() | st.floats() | st.booleans())
