@@ -234,6 +234,21 @@ def test_a_log_and_a_transcript_of_one_tool_run_meet_by_time(store: DuckStore) -
     assert [len(node.event_ids) for node in tree.root.children] == [3, 2]
 
 
+def test_an_answer_that_a_transcript_writes_in_lines_is_whole(store: DuckStore) -> None:
+    session = new_trace()
+    said: dict[str, Any] = {
+        "role": "model_call", "is_call": True, "request_id": f"req {session}", "session_id": session,
+        "usage": Usage(input_uncached=1),
+    }  # fmt: skip
+    parts = ["thinking", "words", "words", "a tool"]
+    lines = [event(n, "transcript", [Content("output", "", [part])], **said) for n, part in enumerate(parts)]
+    keep(store, [], [*lines, event(9, "log", [Content("output", "", ["words, as the log has them"])], **said)])
+    [node] = session_tree(store, session).root.children
+    [(slot, hashes)] = node.texts
+    texts = store.texts(hashes)
+    assert slot == "output" and [texts[hash_] for hash_ in hashes] == ["thinking", "words", "a tool"]
+
+
 def test_two_libraries_that_report_one_call_carry_it_once(store: DuckStore) -> None:
     trace = new_trace()
     both: dict[str, Any] = {

@@ -11,6 +11,7 @@ from tachograph.tree.nodes import Node, Tree, finish
 from tachograph.tree.places import Places, Told, break_cycles, texts_of
 
 SPAN_LIMIT: Final = 200_000  # a tree beyond this is cut and says so: nobody reads it, and it has to fit in memory
+TRANSCRIPT: Final = "transcript"
 _PLACED_ROLES: Final = frozenset((PROMPT, TOOL_RUN, AGENT))  # event roles that stand for themselves
 
 _Select = dict[str, str | Agg | Bucket]
@@ -46,6 +47,9 @@ class Growth:
         self.others: list[Node] = []  # nodes that are no span
         self.near: dict[str, Node] = {}  # id of such a node -> the span that its record was written in
         self.by_call_key: dict[str, Node] = {}  # response, request or report id -> the node of the call
+        self.tellers: dict[
+            tuple[str, str], str
+        ] = {}  # (node, slot) -> the origin of the events that its texts are from
         self.is_cut = False
 
     # -- what the store holds ------------------------------------------------------------------------------------
@@ -172,7 +176,7 @@ class Growth:
                 told.add(node, row)
         if node is None:
             return  # tells of a call that the ledger has merged, or of a turn: no step of its own
-        _merge_event(node, row, texts)
+        _merge_event(node, row, texts, self.tellers)
 
     # -- putting it together -------------------------------------------------------------------------------------
 
@@ -232,7 +236,9 @@ def _event_node(row: dict[str, Any]) -> Node:
     return node
 
 
-def _merge_event(node: Node, row: dict[str, Any], texts: list[tuple[str, list[str]]]) -> None:
+def _merge_event(
+    node: Node, row: dict[str, Any], texts: list[tuple[str, list[str]]], tellers: dict[tuple[str, str], str]
+) -> None:
     """Add to a node what another record of the same step says."""
     node.event_ids.append(row["event_id"])
     if node.origin == "event" and row["time_ns"]:
@@ -241,5 +247,10 @@ def _merge_event(node: Node, row: dict[str, Any], texts: list[tuple[str, list[st
     if row["is_error"] and node.role != PROMPT:
         node.is_error = True
         node.error = node.error or row["error_message"] or row["error_type"]
-    slots = {slot for slot, _ in node.texts}
-    node.texts.extend(t for t in texts if t[0] not in slots)
+    known = dict(node.texts)
+    for slot, hashes in texts:
+        if slot not in known:
+            node.texts.append((slot, list(hashes)))
+            tellers[node.id, slot] = row["origin"]
+        elif row["origin"] == TRANSCRIPT == tellers.get((node.id, slot)):  # writes one answer as a line for each part
+            known[slot].extend(hash_ for hash_ in hashes if hash_ not in known[slot])

@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from tachograph.errors import QueryError
 from tachograph.questions import explain
-from tachograph.scan import Any_, Match, Reader, Scan
+from tachograph.scan import Agg, Any_, Bucket, Match, Reader, Scan
 from tachograph.web.messages import Message
 from tachograph.web.messages import read as read_message
 from tachograph.web.rendering import Site, look_of, render
 
+_TRANSCRIPT: Final = "transcript"
 _SHOWN_MESSAGES: Final = 60
 _ROLES: Final = {"output": "assistant", "response": "assistant", "prompt": "user", "system": "system"}
 _ORDER: Final = ("system", "tools", "prompt", "input", "thinking", "output", "response")
@@ -82,5 +83,17 @@ def _kept(reader: Reader, row: dict[str, Any], reports: list[dict[str, Any]]) ->
     ids = [Match(name, "=", row[name]) for name in ("response_id", "request_id") if row[name]]
     if ids:
         where = (Any_(tuple(ids)), *((Match("session_id", "=", row["session_id"]),) if row["session_id"] else ()))
-        found += reader.scan(Scan("events", {"contents": "contents"}, where)).data["contents"]
+        select: dict[str, str | Agg | Bucket] = {"contents": "contents", "origin": "origin"}
+        rows = reader.scan(Scan("events", select, where, order_by=(("time_ns", False),))).rows()
+        found += [one["contents"] for one in rows if one["origin"] != _TRANSCRIPT]
+        found.append(_joined([one["contents"] or [] for one in rows if one["origin"] == _TRANSCRIPT]))
     return found
+
+
+def _joined(lines: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The contents of a transcript's lines as one: it writes an answer as a line for each part."""
+    slots: dict[str, dict[str, None]] = {}
+    for contents in lines:
+        for content in contents:
+            slots.setdefault(content.get("slot") or "", {}).update(dict.fromkeys(content["hashes"]))
+    return [{"slot": slot, "hashes": list(hashes)} for slot, hashes in slots.items()]
