@@ -20,6 +20,7 @@ class Totals(Struct, eq=False, gc=False):
     cache_read_tokens: int = 0
     output_tokens: int = 0
     cost_nanousd: int | None = None
+    cost_kind: str = ""  # of the cost: billed, source_estimate, computed, mixed; "" = nothing priced
     notional_nanousd: int | None = None  # covered by a subscription plan
     tool_runs: int = 0
     errors: int = 0  # noise and repeats apart
@@ -39,6 +40,8 @@ class Totals(Struct, eq=False, gc=False):
         self.spans += other.spans
         self.cost_nanousd = _sum(self.cost_nanousd, other.cost_nanousd)
         self.notional_nanousd = _sum(self.notional_nanousd, other.notional_nanousd)
+        if other.cost_kind:
+            self.cost_kind = other.cost_kind if self.cost_kind in ("", other.cost_kind) else "mixed"
 
 
 class Node(Struct, eq=False, gc=False):
@@ -177,7 +180,7 @@ def _count_own(node: Node) -> None:
     if node.is_notional:
         own.notional_nanousd = node.cost_nanousd
     else:
-        own.cost_nanousd = node.cost_nanousd
+        own.cost_nanousd, own.cost_kind = node.cost_nanousd, node.cost_kind
 
 
 def _sum(a: int | None, b: int | None) -> int | None:

@@ -14,7 +14,7 @@ from tachograph.questions import sessions as list_sessions
 from tachograph.scan import Agg, Reader, Scan
 from tachograph.web import units
 from tachograph.web.charts import COLOURS, Bar, Stack, parts_bar, share_bar, stacked
-from tachograph.web.pages.sessions import with_costs
+from tachograph.web.pages.sessions import kind_of, with_costs
 from tachograph.web.rendering import DEFAULT_OTLP, Look, Site, look_of, render
 
 _NEWEST: Final = 12
@@ -81,6 +81,11 @@ def overview(site: Site, request: Request) -> Response:
 def nanousd(usd: float | None) -> int | None:
     """Dollars as they come in JSON back to nano-dollars."""
     return None if usd is None else round(usd * _NANO)
+
+
+def priced(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `usage` with its cost as pages show it."""
+    return row | {"cost_nanousd": nanousd(row["cost_usd"]), "cost_kind": kind_of(row)}
 
 
 def _is_empty(reader: Reader) -> bool:
@@ -183,7 +188,4 @@ def _table(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
     peak = max(map(size, rows), default=0.0)
     ordered = sorted(rows, key=lambda row: (-size(row), -(row["input_tokens"] or 0), row[name]))
-    return [
-        row | {"name": row[name], "cost_nanousd": nanousd(row["cost_usd"]), "bar": share_bar(size(row), peak)}
-        for row in ordered[:_TABLE_ROWS]
-    ]
+    return [priced(row) | {"name": row[name], "bar": share_bar(size(row), peak)} for row in ordered[:_TABLE_ROWS]]

@@ -17,6 +17,7 @@ from tachograph.scan import Match
 from tachograph.tree import Node, Tree, session_tree
 from tachograph.web import conversation, units
 from tachograph.web.charts import Mark, joined, strip
+from tachograph.web.pages.overview import priced
 from tachograph.web.pages.sessions import with_costs
 from tachograph.web.rendering import Look, Site, look_of, render
 
@@ -44,7 +45,7 @@ def session(site: Site, request: Request) -> Response:
     return render(
         site, request, "session.html",
         sequence=sequence, look=look, session=with_costs(site.reader, [row])[0],
-        models=usage(site.reader, "model", where=(own,))["rows"], traces=traces_of(site.reader, session_id),
+        models=[priced(model) for model in usage(site.reader, "model", where=(own,))["rows"]], traces=traces_of(site.reader, session_id),
         sections=shown, first=first, total=len(sections), per_page=PROMPTS_SHOWN, strip=_strip(tree, look),
         is_cut=tree.is_cut,
     )  # fmt: skip

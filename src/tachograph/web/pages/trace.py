@@ -22,7 +22,14 @@ FIRST_ROWS: Final = 80  # drawn by the server: a screenful, and what there is wi
 _KEPT_TRACES: Final = 4
 _SHOWN_TEXTS: Final = 40  # messages of one span in the panel: agents resend their whole history
 _EVENTS_SHOWN: Final = 200
-_ERROR, _NOISE, _CALL, _NOTIONAL = 1, 2, 4, 8  # bits of a row's flags; static/trace.js knows them
+_ERROR, _NOISE, _CALL, _NOTIONAL, _ESTIMATE, _COMPUTED = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+)  # bits of a row's flags; static/trace.js knows them
 _JSON_FIELDS: Final = ("attributes", "events", "links", "contents")
 
 
@@ -127,6 +134,8 @@ def _flags(node: Node) -> int:
         | (_NOISE if node.is_noise else 0)
         | (_CALL if node.call_id else 0)
         | (_NOTIONAL if node.is_notional else 0)
+        | (_ESTIMATE if node.cost_kind == "source_estimate" else 0)
+        | (_COMPUTED if node.cost_kind == "computed" else 0)
     )
 
 

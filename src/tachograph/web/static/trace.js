@@ -2,7 +2,7 @@
 
 const ROW_PX = 28; // as in the style sheet
 const SPARE_ROWS = 12;
-const [ERROR, NOISE, CALL, NOTIONAL] = [1, 2, 4, 8];
+const [ERROR, NOISE, CALL, NOTIONAL, ESTIMATE, COMPUTED] = [1, 2, 4, 8, 16, 32];
 const box = document.getElementById("fall");
 const base = box.dataset.trace;
 const panel = document.getElementById("panel");
@@ -82,6 +82,10 @@ function element(tag, class_, text) {
   return made;
 }
 
+function costKind(flag) {
+  return flag & NOTIONAL ? " plan" : flag & ESTIMATE ? " est" : flag & COMPUTED ? " calc" : "";
+}
+
 function rowName(row) {
   const { name, role, detail, flags, tokens: used, cost } = data.columns;
   const cell = element("span", "fall-name");
@@ -101,7 +105,7 @@ function rowName(row) {
     cell.append(inner);
   }
   if (flags[row] & CALL) {
-    const price = cost[row] === null ? "unpriced" : money(cost[row]) + (flags[row] & NOTIONAL ? " plan" : "");
+    const price = cost[row] === null ? "unpriced" : money(cost[row]) + costKind(flags[row]);
     const spent = used[row] === null ? "unknown" : tokens(used[row]);
     cell.append(element("span", "fall-cost num", `${spent} · ${price}`));
   }
