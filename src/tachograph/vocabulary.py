@@ -14,6 +14,7 @@ TOKENS: Final = frozenset(("input", "output", "cache_read", "cache_write", "cach
 PROVIDERS: Final[dict[str, str]] = {
     "vertex_ai": "gcp.vertex_ai",
     "vertexai": "gcp.vertex_ai",
+    "vertex": "gcp.vertex_ai",
     "gemini": "gcp.gemini",
     "google": "gcp.gemini",
     "google_genai": "gcp.gemini",
@@ -21,6 +22,8 @@ PROVIDERS: Final[dict[str, str]] = {
     "az.ai.inference": "azure.ai.inference",
     "az.ai.openai": "azure.ai.openai",
     "azure": "azure.ai.openai",
+    "azure-openai": "azure.ai.openai",
+    "azure_openai": "azure.ai.openai",
     "xai": "x_ai",
     "x-ai": "x_ai",
     "bedrock": "aws.bedrock",
@@ -32,18 +35,44 @@ PROVIDERS: Final[dict[str, str]] = {
     "moonshotai": "moonshot_ai",
     "openai-codex": "openai",
     "firstparty": "anthropic",
+    "watsonx": "ibm.watsonx.ai",
+    # Frameworks that name themselves where the provider should stand.
+    "crewai": "",
+    "langchain": "",
+    "langgraph": "",
+    "llamaindex": "",
+    "llama_index": "",
+    "haystack": "",
 }
+# Vercel says `anthropic.messages`, `openai.responses`, `xai.chat`: the provider is the part before the interface.
+INTERFACES: Final = frozenset(
+    [
+        "chat",
+        "messages",
+        "responses",
+        "completion",
+        "completions",
+        "embedding",
+        "embeddings",
+        "textembedding",
+        "image",
+        "generative-ai",
+    ]
+)
+# The largest amount (tokens, nanoseconds, nano-dollars) that is taken for one: more is no measurement.
+AMOUNT_MAX: Final = 10**18
+TOKENS_MAX: Final = 10**12
 
 # Stop words of the providers -> stop | length | content_filter | tool_call | error.
 FINISH_REASONS: Final[dict[str, str]] = {
     word: reason
     for reason, words in {
         "stop": "stop end_turn stop_sequence pause_turn completed",
-        "length": "length max_tokens model_context_window_exceeded incomplete",
+        "length": "length max_tokens max_output_tokens model_context_window_exceeded incomplete",
         "tool_call": "tool_call tool_calls tool-calls tool_use tooluse function_call",
         "content_filter": "content_filter content-filter safety blocklist prohibited_content spii refusal "
         "content_filtered guardrail_intervened",
-        "error": "error failed cancelled aborted recitation malformed_function_call other",
+        "error": "error failed cancelled canceled aborted recitation malformed_function_call other",
         "": "finish_reason_unspecified in_progress queued unknown null pending",
     }.items()
     for word in words.split()
@@ -56,10 +85,11 @@ def provider(word: str) -> str:
     known = PROVIDERS.get(low)
     if known is not None:
         return known
-    head = low.partition(".")[0]
-    # Vercel says `anthropic.messages`, `openai.responses`: the provider is the first part.
-    if head in ("openai", "anthropic", "fake", "groq", "deepseek", "xai", "google", "mistral", "cohere"):
+    head, _, rest = low.partition(".")
+    if rest in INTERFACES:
         return PROVIDERS.get(head, head)
+    if head == "vertex" or low.startswith("google.vertex"):
+        return "gcp.vertex_ai"
     return low
 
 
@@ -128,7 +158,15 @@ def tokens(given: Mapping[str, Any], is_input_inclusive: bool, is_output_inclusi
     )
 
 
+def whole(value: Any, factor: int = 1, most: int = AMOUNT_MAX) -> int | None:
+    """A whole number from 0 to `most` after multiplying by `factor`; None where the value is none."""
+    amount = number(value)
+    if amount is None or not 0 <= amount <= most:
+        return None
+    scaled = round(amount * factor)
+    return scaled if scaled <= most else None
+
+
 def _count(value: Any) -> int | None:
     """A token count: a whole number from 0; anything else is unknown."""
-    amount = number(value)
-    return int(amount) if amount is not None and amount >= 0 else None
+    return whole(value, 1, TOKENS_MAX)

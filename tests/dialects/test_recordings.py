@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from recordings import CAPTURES, MANIFEST, requests, transcripts
 from tachograph import registry
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Event, Meaning, Span
 from tachograph.receivers import otlp
-from recordings import CAPTURES, MANIFEST, requests, transcripts
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 EXTENSIONS = sorted(path.parent for path in (CAPTURES / "pi-extensions").glob("*/*/0001.body"))

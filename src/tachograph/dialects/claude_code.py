@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tachograph.dialects.table import Dialect, Dollars, Ms, Record
-from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN, Meaning, Span
-from tachograph.vocabulary import truth
+from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN, Meaning
+from tachograph.vocabulary import text, truth
 
 NAME = "claude-code"
 
 
 def finish(record: Record, meaning: Meaning) -> None:
-    """What no table can say: earlier attempts, success flags that are strings, sub-agents by id."""
+    """What no table can say: earlier attempts, success flags that are strings, names of MCP tools."""
     attributes = record.attributes
     name = record.name.removeprefix("claude_code.")
     if name == "llm_request" or name == "api_error":
@@ -21,10 +23,26 @@ def finish(record: Record, meaning: Meaning) -> None:
     if name in ("api_error", "api_retries_exhausted"):
         meaning.is_error = True
         meaning.is_call = name == "api_error"
-    if name == "tool" and isinstance(record, Span):
-        meaning.tool_name = str(attributes.get("tool_name") or meaning.tool_name)
-    if name == "interaction":
+    if name in ("llm_request", "api_request", "api_error"):
+        meaning.operation = "chat"
+    elif name == "interaction":
         meaning.operation = "invoke_agent"
+    if attributes.get("tool_name") == "mcp_tool":
+        meaning.tool_name = _mcp_tool(attributes.get("tool_parameters")) or meaning.tool_name
+    # `user.id` is a hash of the installation: a person named by the operator says more.
+    meaning.user = meaning.user or text(attributes.get("user.id"))
+
+
+def _mcp_tool(parameters: object) -> str:
+    """The name of an MCP tool as its span says it (`mcp__server__tool`), from a log record that masks it."""
+    try:
+        given = msgspec.json.decode(parameters) if isinstance(parameters, str) else None
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+    if not isinstance(given, dict):
+        return ""
+    server, tool = text(given.get("mcp_server_name")), text(given.get("mcp_tool_name"))
+    return f"mcp__{server}__{tool}" if server and tool else ""
 
 
 CLAUDE_CODE = Dialect(
@@ -34,9 +52,11 @@ CLAUDE_CODE = Dialect(
     services=("claude-code",),
     names=("claude_code.",),
     fields={
-        "user": ("user.email", "user.id"),
+        "user": ("enduser.id", "user.email", "user.name"),
+        "provider": ("gen_ai.provider.name", "gen_ai.system", "anthropic.provider"),
         "request_model": ("model",),
-        "subagent": ("agent.name", "agent_id", "subagent_type"),
+        # The id first: it stands on spans, log records and transcripts alike, the name on some records only.
+        "subagent": ("agent_id", "agent.name"),
         "request_id": ("request_id", "gen_ai.response.id"),
         "response_id": (),
         "message_id": ("message.id",),
@@ -68,6 +88,11 @@ CLAUDE_CODE = Dialect(
         "tool_result": TOOL_RUN,
         "user_prompt": PROMPT,
     },
+    noise=(
+        *("managed_settings_resolved", "plugin_loaded", "plugin_installed", "hook_registered", "hook_plugin_metrics"),
+        *("hook_execution_start", "hook_execution_complete", "retention_sweep", "feedback_survey", "auth", "tool"),
+        *("mcp_server_connection", "claude_code.hook", "claude_code.mcp.rpc", "claude_code.bash.subprocess"),
+    ),
     contents={
         "prompt": ("user_prompt", "prompt", "prompt_text"),
         "response": ("response", "response.model_output"),
@@ -75,6 +100,11 @@ CLAUDE_CODE = Dialect(
         "tools": ("tools", "tool"),
         "arguments": ("tool_input", "tool_parameters", "full_command", "file_path"),
         "input": ("new_context", "system_reminders"),
+    },
+    named_contents={
+        "claude_code.tool": {"new_context": "result"},
+        "api_request_body": {"body": "input"},
+        "api_response_body": {"body": "output"},
     },
     is_input_inclusive=False,
     masks=("<REDACTED>", "custom", "custom_skill", "mcp_tool"),

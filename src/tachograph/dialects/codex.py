@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tachograph.dialects.table import Dialect, Ms, Record
+from tachograph.dialects.table import Dialect, Dollars, Ms, Record
 from tachograph.model import MODEL_CALL, PROMPT, STEP, TOOL_RUN, Event, Meaning
-from tachograph.vocabulary import number, truth
+from tachograph.vocabulary import text, truth, whole
 
 NAME = "codex"
 # The one span that stands for a model call among several of its name is the one with usage.
@@ -28,6 +28,9 @@ def finish(record: Record, meaning: Meaning) -> None:
         meaning.role, meaning.is_rollup, meaning.is_call = PROMPT, True, meaning.usage is not None
     elif attributes.get("codex.tool.phase") or record.name == "mcp.tools.call":
         meaning.role = TOOL_RUN
+        server = text(attributes.get("mcp.server.name"))
+        if server and meaning.tool_name:
+            meaning.tool_name = f"mcp__{server}__{meaning.tool_name}"
     else:
         meaning.usage, meaning.is_call = None, False
     meaning.is_noise = meaning.role == STEP
@@ -38,23 +41,28 @@ def _finish_event(event: Event, meaning: Meaning) -> None:
     status = meaning.http_status or 0
     meaning.is_call = False
     if event.name == "codex.sse_event":
-        has_tokens = meaning.usage is not None
-        meaning.role = MODEL_CALL if has_tokens else STEP
-        meaning.is_call = has_tokens
-        meaning.is_noise = not has_tokens
-        meaning.operation = "chat" if has_tokens else ""
+        # A stream that breaks off tells so instead of its tokens; its request was told as a success.
+        meaning.is_error = text(event.attributes.get("event.kind")) == "response.failed"
+        meaning.is_call = meaning.usage is not None or meaning.is_error
+        meaning.role = MODEL_CALL if meaning.is_call else STEP
+        meaning.is_noise = not meaning.is_call
+        meaning.operation = "chat" if meaning.is_call else ""
     elif event.name == "codex.api_request":
         # A request that succeeded is told again, with its tokens, when its stream completes.
         failed = status >= 400 or (status == 0 and bool(event.attributes.get("error.message")))
         meaning.is_error = failed
         meaning.is_call = failed and str(event.attributes.get("endpoint", "/responses")).endswith("/responses")
         meaning.role = MODEL_CALL if meaning.is_call else STEP
+        meaning.operation = "chat" if meaning.is_call else ""
         meaning.is_noise = not meaning.is_call
         meaning.error_type = str(status) if failed and status else meaning.error_type
         # The attempt starts from 0 here and counts inside one request only.
-        meaning.attempt = int(number(event.attributes.get("attempt")) or 0) + 1
+        meaning.attempt = (whole(event.attributes.get("attempt"), most=100) or 0) + 1
     elif event.name in ("codex.tool_result", "codex.user_prompt"):
         meaning.is_error = truth(event.attributes.get("success")) is False
+        space = text(event.attributes.get("tool_namespace"))
+        if space.startswith("mcp__") and meaning.tool_name:
+            meaning.tool_name = f"{space}__{meaning.tool_name}"
     elif event.name not in ("codex.conversation_starts", "codex.tool_decision", "codex.turn_cost"):
         meaning.is_noise = True
 
@@ -68,7 +76,8 @@ CODEX = Dialect(
     fields={
         "session_id": ("conversation.id", "thread_id", "session.id"),
         "prompt_id": ("turn.id", "turn_id"),
-        "user": ("user.email", "user.account_id"),
+        "user": ("enduser.id", "user.email", "user.account_id"),
+        "provider": ("gen_ai.provider.name", "provider_name"),
         "request_model": ("model", "slug"),
         "input": ("input_token_count", "gen_ai.usage.input_tokens", "codex.turn.token_usage.input_tokens"),
         "output": ("output_token_count", "gen_ai.usage.output_tokens", "codex.turn.token_usage.output_tokens"),
@@ -87,6 +96,7 @@ CODEX = Dialect(
             "codex.usage.reasoning_output_tokens",
             "codex.turn.token_usage.reasoning_output_tokens",
         ),
+        "cost_nanousd": (Dollars("usage.estimated_usd"),),  # of a whole turn
         "duration_ns": (Ms("duration_ms"),),
         "ttft_ns": (Ms("ttft_ms"),),
         "tool_name": ("tool_name", "tool.name"),

@@ -10,10 +10,22 @@ from typing import Any, Final
 import msgspec
 
 from tachograph.dialects.table import Dialect, Dollars, Ms, Record, Seconds
-from tachograph.model import AGENT, MODEL_CALL, STEP, TOOL_RUN, Meaning
-from tachograph.vocabulary import number, text, tokens
+from tachograph.model import AGENT, MODEL_CALL, STEP, TOOL_RUN, TURN, Attributes, Meaning
+from tachograph.vocabulary import FINISH_REASONS, text, tokens
 
 _ASSOCIATED: Final = "traceloop.association.properties."
+# Longer texts are no token details.
+_DETAILS_CHARS: Final = 16_384
+
+_REQUEST_TYPES: Final = {"chat": "chat", "completion": "text_completion", "embedding": "embeddings"}
+
+
+def _openllmetry(record: Record, meaning: Meaning) -> None:
+    """Up to 0.4 the operation stood in `llm.request.type`; a tool's name is that of its entity."""
+    if meaning.role == TOOL_RUN and not meaning.tool_name:
+        meaning.tool_name = text(record.attributes.get("traceloop.entity.name"))
+    meaning.operation = meaning.operation or _REQUEST_TYPES.get(text(record.attributes.get("llm.request.type")), "")
+
 
 OPENLLMETRY = Dialect(
     name="openllmetry",
@@ -44,7 +56,7 @@ OPENLLMETRY = Dialect(
         "reasoning": ("gen_ai.usage.reasoning_tokens", "llm.usage.reasoning_tokens"),
         "is_streaming": ("gen_ai.is_streaming", "llm.is_streaming", "gen_ai.request.stream"),
         "finish_reason": ("gen_ai.response.finish_reasons", "gen_ai.completion.0.finish_reason"),
-        "tool_name": ("gen_ai.tool.name", "traceloop.entity.name"),
+        "tool_name": ("gen_ai.tool.name",),
         "subagent": ("gen_ai.agent.name",),
     },
     roles={
@@ -56,6 +68,7 @@ OPENLLMETRY = Dialect(
         "output": ("traceloop.entity.output", "gen_ai.task.output"),
         "tools": ("llm.request.functions.*",),
     },
+    finish=_openllmetry,
 )
 
 
@@ -76,11 +89,15 @@ def _openinference(record: Record, meaning: Meaning) -> None:
             meaning.operation = meaning.operation or "chat"
             answered = any(key.startswith(("llm.output_messages.", "llm.finish_reason")) for key in attributes)
             meaning.is_call = meaning.usage is not None or meaning.is_error or answered or bool(meaning.response_id)
+            meaning.role = MODEL_CALL if meaning.is_call else STEP
+    elif meaning.role == TOOL_RUN:
+        meaning.operation = "execute_tool"
+        meaning.tool_name = meaning.tool_name or record.name
     metadata = attributes.get("metadata")
     if isinstance(metadata, str) and not (meaning.session_id and meaning.user):
         try:
             found_in = msgspec.json.decode(metadata)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return
         if isinstance(found_in, dict):
             meaning.session_id = meaning.session_id or text(found_in.get("session_id") or found_in.get("thread_id"))
@@ -123,8 +140,8 @@ OPENINFERENCE = Dialect(
         }
     },
     contents={
-        "input": ("input.value", "llm.input_messages.*", "llm.prompts"),
-        "output": ("output.value", "llm.output_messages.*"),
+        "input": ("input.value", "llm.input_messages.*", "llm.prompts", "llm.prompts.*", "embedding.embeddings.*"),
+        "output": ("output.value", "llm.output_messages.*", "llm.choices.*", "retrieval.documents.*"),
         "tools": ("llm.tools.*",),
         "arguments": ("tool.parameters",),
     },
@@ -134,10 +151,40 @@ OPENINFERENCE = Dialect(
 
 def _vercel(record: Record, meaning: Meaning) -> None:
     """The outer span repeats the sum of its inner calls."""
-    operation = text(record.attributes.get("ai.operationId")) or record.name.partition(" ")[0]
-    meaning.operation = "embeddings" if operation.startswith("ai.embed") else meaning.operation or "chat"
+    attributes = record.attributes
+    operation = text(attributes.get("ai.operationId"))
+    if operation.startswith("ai.embed"):
+        meaning.operation = "embeddings"
+    elif meaning.role == TOOL_RUN:
+        meaning.operation = "execute_tool"
+    elif operation and meaning.role in (MODEL_CALL, AGENT):
+        meaning.operation = "chat"
+    if meaning.usage is not None and meaning.provider in ("anthropic", "aws.bedrock", "gcp.vertex_ai"):
+        _before_6(attributes, meaning)
     if meaning.role != MODEL_CALL and meaning.usage is not None:
         meaning.is_call = meaning.is_rollup = True
+
+
+def _before_6(attributes: Attributes, meaning: Meaning) -> None:
+    """Versions 3 to 5 give Anthropic's input tokens as they come, the cache beside them and the written part only in
+    the provider's own metadata; from 6 on they are inclusive and have details."""
+    if any(key.startswith(("ai.usage.inputTokenDetails.", "gen_ai.usage.cache_")) for key in attributes):
+        return
+    told = _details(attributes.get("ai.response.providerMetadata")).get("anthropic")
+    told = told if isinstance(told, dict) else {}
+    read = attributes.get("ai.usage.cachedInputTokens", told.get("cacheReadInputTokens"))
+    written = told.get("cacheCreationInputTokens")
+    usage = meaning.usage
+    if usage is None or (read is None and written is None):
+        return
+    given = {
+        "input": usage.input_total,
+        "output": usage.output,
+        "reasoning": usage.reasoning,
+        "cache_read": read,
+        "cache_write": written,
+    }
+    meaning.usage = tokens(given, False, True)
 
 
 VERCEL = Dialect(
@@ -187,7 +234,7 @@ VERCEL = Dialect(
             "ai.embedMany.doEmbed": MODEL_CALL,
             "ai.toolCall": TOOL_RUN,
         },
-        "gen_ai.operation.name": {"agent_step": STEP},
+        "gen_ai.operation.name": {"agent_step": TURN},
     },
     contents={
         "input": ("ai.prompt.messages", "ai.prompt"),
@@ -219,6 +266,8 @@ PYDANTIC_AI = Dialect(
 
 def _langsmith(record: Record, meaning: Meaning) -> None:
     """The Python exporter writes token details as the repr of a dict, the JavaScript one as JSON."""
+    if meaning.role == TOOL_RUN and not meaning.tool_name:
+        meaning.tool_name = record.name
     given: dict[str, Any] = {
         "input": record.attributes.get("gen_ai.usage.input_tokens"),
         "output": record.attributes.get("gen_ai.usage.output_tokens"),
@@ -226,16 +275,23 @@ def _langsmith(record: Record, meaning: Meaning) -> None:
     details = _details(record.attributes.get("gen_ai.usage.input_token_details"))
     given["cache_read"], given["cache_write"] = details.get("cache_read"), details.get("cache_creation")
     given["reasoning"] = _details(record.attributes.get("gen_ai.usage.output_token_details")).get("reasoning")
-    if number(given["input"]) is not None or number(given["output"]) is not None:
+    if any(given[name] is not None for name in ("cache_read", "cache_write", "reasoning")):
         meaning.usage = tokens(given, True, True)
 
 
 def _details(value: Any) -> dict[str, Any]:
-    try:
-        found = ast.literal_eval(value) if isinstance(value, str) and len(value) < 4096 else value
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    """A dict from its JSON, or from the text that Python prints of it; {} where it is neither."""
+    if not isinstance(value, str):
+        return value if isinstance(value, dict) else {}
+    if len(value) > _DETAILS_CHARS:
         return {}
-    return found if isinstance(found, dict) else {}
+    for read in (msgspec.json.decode, ast.literal_eval):
+        try:
+            found = read(value)
+        except (msgspec.DecodeError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 LANGSMITH = Dialect(
@@ -283,6 +339,50 @@ CREWAI = Dialect(
     finish=_crewai,
 )
 
+
+def _haystack(record: Record, meaning: Meaning) -> None:
+    """With content tracing on, what a generator answers says its model and usage; without, it is a step like others."""
+    output = record.attributes.get("haystack.component.output")
+    if meaning.usage is not None or not (isinstance(output, str) and '"usage"' in output):
+        return
+    try:
+        replies = msgspec.json.decode(output, type=_Answered).replies
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return
+    told = next((reply.meta for reply in replies if reply.meta.usage), None)
+    if told is None:
+        return
+    given = told.usage
+    meaning.usage = tokens(
+        {
+            "input": given.get("prompt_tokens", given.get("input_tokens")),
+            "output": given.get("completion_tokens", given.get("output_tokens")),
+            "cache_read": _details(given.get("prompt_tokens_details")).get("cached_tokens"),
+            "reasoning": _details(given.get("completion_tokens_details")).get("reasoning_tokens"),
+        },
+        True,
+        True,
+    )
+    if meaning.usage is not None:
+        meaning.role, meaning.is_call, meaning.is_rollup = MODEL_CALL, True, False
+        meaning.operation, meaning.response_model = "chat", told.model
+        meaning.finish_reason = FINISH_REASONS.get(told.finish_reason.lower(), told.finish_reason)
+
+
+class _Meta(msgspec.Struct):
+    model: str = ""
+    finish_reason: str = ""
+    usage: dict[str, Any] = {}
+
+
+class _Reply(msgspec.Struct):
+    meta: _Meta = msgspec.field(default_factory=_Meta)
+
+
+class _Answered(msgspec.Struct):
+    replies: list[_Reply] = []
+
+
 HAYSTACK = Dialect(
     name="haystack",
     scopes=("haystack",),
@@ -297,11 +397,14 @@ HAYSTACK = Dialect(
         "haystack.pipeline.run": AGENT,
         "haystack.agent.step.tool": TOOL_RUN,
         "haystack.tool.run": TOOL_RUN,
+        "haystack.agent.step": TURN,
     },
+    noise=("haystack.tracing.auto_enable",),
     contents={
         "input": ("haystack.component.input", "haystack.pipeline.input_data"),
         "output": ("haystack.component.output", "haystack.pipeline.output_data"),
         "arguments": ("haystack.agent.step.tool.input",),
         "result": ("haystack.agent.step.tool.output",),
     },
+    finish=_haystack,
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 from tachograph.dialects.genai import DETAILS
 from tachograph.dialects.table import Dialect, Ms, Record
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN, Event, Meaning
-from tachograph.vocabulary import truth
+from tachograph.vocabulary import text, truth
 
 NAME = "gemini-cli"
 
 
 def finish(record: Record, meaning: Meaning) -> None:
     """The details event comes once for the request (no call) and once for the response."""
-    meaning.provider = meaning.provider or "gcp.gemini"
+    # Its log record of the call says `gcp.gen_ai`, nothing else says anything; one call has one provider.
+    meaning.provider = "gcp.gemini" if meaning.provider in ("", "gcp.gen_ai") else meaning.provider
+    meaning.user = meaning.user or text(record.attributes.get("installation.id"))
     if record.name == DETAILS:
         meaning.is_call = meaning.usage is not None or bool(meaning.response_id)
         meaning.role = MODEL_CALL if meaning.is_call else STEP
@@ -24,6 +26,8 @@ def finish(record: Record, meaning: Meaning) -> None:
         meaning.is_noise = True
     if meaning.role == MODEL_CALL:
         meaning.operation = "chat"
+    elif meaning.role == TOOL_RUN:
+        meaning.operation = "execute_tool"
 
 
 GEMINI_CLI = Dialect(
@@ -33,7 +37,7 @@ GEMINI_CLI = Dialect(
     services=("gemini-cli",),
     names=("gemini_cli.",),
     fields={
-        "user": ("user.email", "installation.id"),
+        "user": ("enduser.id", "user.email"),
         "prompt_id": ("prompt_id",),
         "request_model": ("gen_ai.request.model", "model"),
         "input": ("input_token_count", "gen_ai.usage.input_tokens"),

@@ -49,6 +49,7 @@ STANDARD: Final[dict[str, Names]] = {
         "gen_ai.usage.cache_write.input_tokens",
         "gen_ai.usage.cache_creation.input_tokens",
         "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_input_tokens",
         "gen_ai.usage.cache_write_tokens",
         "gen_ai.usage.details.cache_write_tokens",
     ),
@@ -98,6 +99,8 @@ ROLES: Final[dict[str, dict[str, str]]] = {
         "invoke_workflow": AGENT,
         "execute_tool": TOOL_RUN,
     },
+    # A call over MCP carries no tool call id: where it stands inside an execute_tool span, the tree shows it there.
+    "mcp.method.name": {"tools/call": TOOL_RUN},
 }
 
 DETAILS: Final = "gen_ai.client.inference.operation.details"

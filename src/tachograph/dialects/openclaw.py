@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tachograph.dialects.table import Dialect, Dollars, Ms, Record
-from tachograph.model import AGENT, MODEL_CALL, PROMPT, SESSION, STEP, TOOL_RUN, TURN, Meaning
+from tachograph.model import AGENT, MODEL_CALL, PROMPT, SESSION, STEP, TOOL_RUN, TURN, Event, Meaning
+from tachograph.vocabulary import text, tokens
 
 NAME = "openclaw"
+_ERROR = 17  # OTLP SeverityNumber
 
 
 def finish(record: Record, meaning: Meaning) -> None:
@@ -13,15 +15,29 @@ def finish(record: Record, meaning: Meaning) -> None:
     if record.attributes.get("openclaw.model_call.observation_unit", "request") != "request":
         meaning.is_rollup = meaning.is_call
     if record.name == "openclaw.model.usage":
-        meaning.is_rollup = True
-        meaning.is_call = meaning.usage is not None
-    if record.name.startswith(("openclaw.liveness", "openclaw.context", "openclaw.queue", "openclaw.telemetry")):
-        meaning.is_noise = True
+        _run_total(record, meaning)
+    if meaning.is_noise:
         meaning.is_error = False
-    if record.attributes.get("openclaw.outcome") in ("error", "failed"):
+    elif isinstance(record, Event) and not record.name and record.severity < _ERROR:
+        meaning.is_noise = True  # lines of the gateway's own log
+    if text(record.attributes.get("openclaw.outcome")) in ("error", "failed"):
         meaning.is_error = True
     if meaning.role == MODEL_CALL:
         meaning.operation = "chat"
+    elif meaning.role == TOOL_RUN:
+        meaning.operation = "execute_tool"
+
+
+def _run_total(record: Record, meaning: Meaning) -> None:
+    """A run's total stands beside its calls, not above them, so it counts only from versions that tell of no calls:
+    those have their own names for tokens, with input beside cache."""
+    attributes = record.attributes
+    is_alone = not any(key.startswith("gen_ai.usage.") for key in attributes)
+    if is_alone:
+        names = ("input", "output", "cache_read", "cache_write")
+        meaning.usage = tokens({name: attributes.get(f"openclaw.tokens.{name}") for name in names}, False, True)
+    meaning.is_rollup = True
+    meaning.is_call = is_alone and meaning.usage is not None
 
 
 OPENCLAW = Dialect(
@@ -31,6 +47,7 @@ OPENCLAW = Dialect(
     services=("openclaw", "openclaw-gateway"),
     names=("openclaw.",),
     fields={
+        "session_id": ("openclaw.sessionId", "openclaw.sessionKey", "session.id", "gen_ai.conversation.id"),
         "channel": ("openclaw.channel", "channel"),
         "subagent": ("openclaw.agent", "gen_ai.agent.name"),
         "provider": ("gen_ai.provider.name", "openclaw.provider", "gen_ai.system"),
@@ -59,6 +76,7 @@ OPENCLAW = Dialect(
         "arguments": ("openclaw.content.tool_input",),
         "result": ("openclaw.content.tool_output",),
     },
+    noise=("openclaw.liveness*", "openclaw.context*", "openclaw.queue*", "openclaw.telemetry*"),
     finish=finish,
 )
 

@@ -23,8 +23,6 @@ def finish(record: Record, meaning: Meaning) -> None:
     if isinstance(record, Event):
         _announced(record, meaning)
     meaning.is_noise = meaning.role == STEP
-    if not meaning.role:
-        meaning.operation = ""
 
 
 def _announced(event: Event, meaning: Meaning) -> None:
@@ -42,7 +40,8 @@ def _announced(event: Event, meaning: Meaning) -> None:
     meaning.is_error = body[0] == "stream error"
     meaning.is_rollup = not meaning.is_error
     if meaning.is_error:
-        meaning.error_message = str(body[1]).rpartition('"error":')[2][:500]
+        meaning.error_message = str(body[1]).rpartition('"error":')[2].rstrip("}")[:500]
+        meaning.error_type = meaning.error_message.partition(":")[0] if ": " in meaning.error_message else ""
 
 
 OPENCODE: Dialect = replace(

@@ -14,8 +14,19 @@ NAME = "pi"
 _SESSION_FILE: Final = re.compile(r"_([0-9a-f]{8}-[0-9a-f-]{27})\.jsonl$")
 
 
+def _failed(meaning: Meaning) -> None:
+    """A call that used nothing is a failed attempt, which these extensions export as a success with zeros."""
+    usage = meaning.usage
+    if usage is not None and not usage.input_total and not usage.output:
+        meaning.usage = None
+        meaning.is_call = meaning.is_error = True
+        meaning.cost_nanousd, meaning.cost_kind = None, ""
+
+
 def finish_otel(record: Record, meaning: Meaning) -> None:
     """A turn is one model call and its tool runs; the session's totals repeat the turns'."""
+    if meaning.session_id == "ephemeral":
+        meaning.session_id = ""  # what every session without a file is called
     found = _SESSION_FILE.search(meaning.session_id)
     if found:
         meaning.session_id = found.group(1)
@@ -24,6 +35,8 @@ def finish_otel(record: Record, meaning: Meaning) -> None:
         meaning.provider, _, meaning.request_model = model.partition("/")
     if record.name == "agent.turn":
         meaning.is_rollup, meaning.is_call = False, meaning.usage is not None
+        meaning.operation = "chat"
+        _failed(meaning)
     if truth(record.attributes.get("tool.is_error")):
         meaning.is_error = True
 
@@ -59,6 +72,8 @@ def finish_damngamerz(record: Record, meaning: Meaning) -> None:
         meaning.role = TOOL_RUN
     elif meaning.role == STEP and record.name == "pi turn":
         meaning.role = TURN
+    if meaning.role == MODEL_CALL:
+        _failed(meaning)
     if meaning.role == MODEL_CALL and meaning.http_status is not None and meaning.http_status >= 400:
         meaning.is_error = True
 
@@ -69,6 +84,7 @@ DAMNGAMERZ_PI_OTEL = Dialect(
     scopes=("@damngamerz/pi-otel",),
     fields={
         "subagent": (),
+        "provider": ("gen_ai.provider.name",),
         "cache_read": ("pi.usage.cache_read_tokens",),
         "cache_write": ("pi.usage.cache_write_tokens",),
         "cost_nanousd": (Dollars("pi.cost.usd"),),

@@ -9,13 +9,30 @@ import msgspec
 
 from tachograph.dialects import genai
 from tachograph.dialects.table import FACTORS, Dialect, Names, Record
-from tachograph.model import AGENT, MODEL_CALL, STEP, Attributes, Batch, Content, Event, Meaning, Source, Span
-from tachograph.vocabulary import FINISH_REASONS, TOKENS, number, provider, text, tokens, truth
+from tachograph.model import (
+    AGENT,
+    MODEL_CALL,
+    STEP,
+    TOOL_RUN,
+    Attributes,
+    Batch,
+    Content,
+    Event,
+    Meaning,
+    Source,
+    Span,
+)
+from tachograph.vocabulary import AMOUNT_MAX, FINISH_REASONS, TOKENS, number, provider, text, tokens, truth, whole
 
 # A text longer than this (characters) is kept once by its hash, whatever it is; shorter ones stay in the attributes.
 LONG_TEXT: Final = 1024
 
 _TRUTHS: Final = frozenset(("is_streaming", "is_error", "is_notional", "is_noise"))
+# The most that a field may say: the ledger makes one call of each failed attempt, so their number is no place to lie.
+_MOST: Final = {"attempt": 100, "failed_attempts": 100, "http_status": 999}
+# What went into a tool and what came out of it, where the attribute is one for input and output of any step.
+_TOOL_SLOTS: Final = {"input": "arguments", "output": "result"}
+_CLIENT: Final = 3  # OTLP SpanKind
 _OTHERS: Final = _TRUTHS | {"attempt", "http_status", "ttft_ns", "duration_ns", "cost_nanousd", "failed_attempts"}
 # Plans kept for each dialect; flattened lists of messages make many shapes.
 PLANS_MAX: Final = 4096
@@ -50,6 +67,10 @@ class Compiled:
         self.named = {name: role for name, role in dialect.named_roles.items() if not name.endswith("*")}
         self.named_prefixes = tuple((n[:-1], role) for n, role in dialect.named_roles.items() if n.endswith("*"))
         self.masks = frozenset(dialect.masks)
+        self.named_contents = dialect.named_contents
+        self.noise = frozenset(name for name in dialect.noise if not name.endswith("*"))
+        self.noise_prefixes = tuple(name[:-1] for name in dialect.noise if name.endswith("*"))
+        self.has_noise = bool(dialect.noise)
         self._plans: dict[tuple[str, ...], Plan] = {}
 
     def plan(self, attributes: Attributes) -> Plan:
@@ -192,26 +213,28 @@ def _read(record: Record, compiled: Compiled, template: Meaning) -> None:
                 usage[name] = amount
                 break
     _conclude(record, compiled, meaning, usage)
+    if moved and meaning.role == TOOL_RUN:
+        moved = tuple((key, _TOOL_SLOTS.get(slot, slot)) for key, slot in moved)
+    if compiled.named_contents:
+        moved = _named(record, compiled, moved)
     for key, value in attributes.items():
         if value.__class__ is str and len(value) > LONG_TEXT and all(key != known for known, _ in moved):
             moved = (*moved, (key, ""))
     if moved:
         record.contents = _contents(record, moved, masks)
+    record.meaning = meaning
     if record.__class__ is Event:
         _body(record)
-    record.meaning = meaning
 
 
 def _other(meaning: Meaning, name: str, keys: tuple[tuple[str, int], ...], attributes: Attributes) -> None:
     """Set a field that is a number, an amount of time or money, or a truth value."""
     for key, factor in keys:
-        value: float | int | bool | None
+        value: int | bool | None
         if name in _TRUTHS:
             value = truth(attributes[key])
         else:
-            value = number(attributes[key])
-            if value is not None:
-                value = round(value * (factor or 1))
+            value = whole(attributes[key], factor or 1, _MOST.get(name, AMOUNT_MAX))
         if value is not None:
             setattr(meaning, name, value)
             return
@@ -223,7 +246,9 @@ def _conclude(record: Record, compiled: Compiled, meaning: Meaning, usage: dict[
     if usage:
         meaning.usage = tokens(usage, dialect.is_input_inclusive, dialect.is_output_inclusive)
     role = compiled.role(record.name, record.attributes)
-    meaning.role = role if role is not None else STEP
+    if role is None:
+        role = _unnamed(record, meaning)
+    meaning.role = role
     if meaning.provider:
         meaning.provider = provider(meaning.provider)
     if meaning.finish_reason:
@@ -244,10 +269,35 @@ def _conclude(record: Record, compiled: Compiled, meaning: Meaning, usage: dict[
         meaning.is_call = meaning.is_rollup = True
     if meaning.cost_nanousd is not None and not meaning.cost_kind:
         meaning.cost_kind = "source_estimate"
+    if compiled.has_noise and (
+        record.name in compiled.noise or record.name.startswith(compiled.noise_prefixes or "\0")
+    ):
+        meaning.is_noise = True
     if dialect.finish is not None:
         dialect.finish(record, meaning)
     if meaning.role == AGENT and meaning.usage is not None:
         meaning.is_rollup = True
+
+
+def _unnamed(record: Record, meaning: Meaning) -> str:
+    """The role of a record whose dialect names none: a client's span with a model and usage is a model call."""
+    if (
+        meaning.usage is not None
+        and isinstance(record, Span)
+        and (record.kind == _CLIENT or meaning.response_id)
+        and (meaning.request_model or meaning.response_model)
+    ):
+        return MODEL_CALL
+    return STEP
+
+
+def _named(record: Record, compiled: Compiled, moved: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The contents of a record on which some attributes are something else than elsewhere."""
+    mine = compiled.named_contents.get(record.name)
+    if not mine:
+        return moved
+    own = [(key, slot) for key, slot in mine.items() if key in record.attributes]
+    return (*((key, slot) for key, slot in moved if key not in mine), *own)
 
 
 def _exception(record: Record, meaning: Meaning) -> None:
@@ -266,8 +316,10 @@ def _contents(record: Record, moved: Sequence[tuple[str, str]], masks: frozenset
     attributes = record.attributes
     for key, slot in moved:
         value = attributes[key]
-        if value in ("", None) or (isinstance(value, str) and value in masks):
+        if value in ("", "[]", None) or (isinstance(value, str) and value in masks):
             continue
+        if isinstance(value, list) and (not value or isinstance(value[0], int | float)):
+            continue  # an empty list says nothing, and a vector is no text
         del attributes[key]
         contents.append(content(slot, key, value))
     return contents or None
@@ -279,8 +331,8 @@ def content(slot: str, key: str, value: Any) -> Content:
         if value.startswith("["):
             try:
                 return Content(slot, key, [bytes(raw).decode() for raw in _RAW_LIST.decode(value)], True)
-            except (msgspec.DecodeError, UnicodeError):
-                pass
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                pass  # it only begins like a list
         return Content(slot, key, [value])
     if isinstance(value, list):
         return Content(slot, key, [_ENCODE(item).decode() for item in value], True)
@@ -293,13 +345,16 @@ def _body(event: Event) -> None:
     slot = MESSAGE_EVENTS.get(event.name, "")
     if body in (None, "") or not (slot or (isinstance(body, str) and len(body) > LONG_TEXT) or isinstance(body, dict)):
         return
+    if slot and isinstance(body, dict) and event.meaning is not None and not event.meaning.finish_reason:
+        stop = text(body.get("finish_reason"))
+        event.meaning.finish_reason = FINISH_REASONS.get(stop.lower(), stop)
     event.contents = [*(event.contents or ()), content(slot, "", body)]
     event.body = None
 
 
 # Generation A: one log record per message, its body the message.
 MESSAGE_EVENTS: Final[dict[str, str]] = {
-    "gen_ai.system.message": "input",
+    "gen_ai.system.message": "system",
     "gen_ai.user.message": "input",
     "gen_ai.assistant.message": "input",
     "gen_ai.tool.message": "input",

@@ -56,6 +56,10 @@ class Dialect(Struct, kw_only=True):
     named_roles: Mapping[str, str] = field(default_factory=dict)
     # slot -> attributes whose text is content; a trailing * = all attributes that begin so, by their index
     contents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # record name -> attribute -> slot, where the same attribute is something else on this record
+    named_contents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # names of records (a trailing * = prefix) that are the program's own internals: kept, but folded in views
+    noise: tuple[str, ...] = ()
     is_input_inclusive: bool = True  # input tokens contain cache read and cache write
     is_output_inclusive: bool = True  # output tokens contain reasoning
     is_standard: bool = True  # the GenAI conventions' names are read as well
