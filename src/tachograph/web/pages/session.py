@@ -45,7 +45,8 @@ def session(site: Site, request: Request) -> Response:
     return render(
         site, request, "session.html",
         sequence=sequence, look=look, session=with_costs(site.reader, [row])[0],
-        models=[priced(model) for model in usage(site.reader, "model", where=(own,))["rows"]], traces=traces_of(site.reader, session_id),
+        models=[priced(model) for model in usage(site.reader, "model", where=(own,))["rows"]],
+        traces=traces_of(site.reader, session_id),
         sections=shown, first=first, total=len(sections), per_page=PROMPTS_SHOWN, strip=_strip(tree, look),
         is_cut=tree.is_cut,
     )  # fmt: skip

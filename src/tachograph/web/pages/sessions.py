@@ -71,6 +71,7 @@ def with_costs(reader: Reader, rows: Sequence[dict[str, Any]]) -> list[dict[str,
     ]
 
 
-def _kind(row: dict[str, Any]) -> str:
+def kind_of(row: dict[str, Any]) -> str:
+    """What the cost of a row of `usage` is made of; "" where nothing is priced."""
     kinds = [kind for name, kind in _KINDS if row[name]]
     return kinds[0] if len(kinds) == 1 else "mixed" if kinds else ""
