@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from made import batch, event, opened, rows, said, span
 from tachograph.errors import Busy, ConfigError, TachographError
+from tachograph.model import Event
 
 HERE = Path(__file__).parent
 ROUNDS = 6
@@ -119,7 +121,7 @@ def test_files_that_cannot_grow_are_busy_and_then_work_again(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> object:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 12 MiB."""
     mount = tmp_path / "disk"
     mount.mkdir()
@@ -162,7 +164,7 @@ def test_a_full_disk_is_busy_and_recovers_by_itself(small_disk: Path) -> None:
         assert store.sequence() == kept
 
 
-def contents_of(number: int) -> object:
+def contents_of(number: int) -> Event:
     """An event with a text that takes 400 kB."""
     return event(number, contents=said(random.Random(number).randbytes(200_000).hex()))
 

@@ -20,6 +20,8 @@ from tachograph.model import Meaning, Usage
 from tachograph.scan import Agg, Any_, Bucket, Match, Scan
 from tachograph.store.duckdb import DuckStore
 
+Select = dict[str, str | Agg | Bucket]
+
 HOUR_NS = 3600 * SECOND_NS
 AGENTS = ("claude-code", "Codex", "pi", "", "50%_off", "grün")
 
@@ -49,8 +51,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckStore]:
         yield made
 
 
-def numbers(store: DuckStore, *where: Match | Any_) -> list[int]:
-    """Numbers of the spans for which the conditions hold."""
+def ids(store: DuckStore, *where: Match | Any_) -> list[Any]:
+    """Ids of the spans for which the conditions hold."""
     return store.scan(Scan("spans", {"n": "kind", "id": "span_id"}, where, order_by=(("span_id", False),))).data["id"]
 
 
@@ -98,11 +100,11 @@ CONDITIONS: list[tuple[Match | Any_, Callable[[Any], Any]]] = [
 
 @pytest.mark.parametrize("condition, test", CONDITIONS, ids=[str(condition) for condition, _ in CONDITIONS])
 def test_conditions(store: DuckStore, condition: Match | Any_, test: Callable[[Any], Any]) -> None:
-    assert numbers(store, condition) == expected(test)
+    assert ids(store, condition) == expected(test)
 
 
 def test_conditions_hold_together(store: DuckStore) -> None:
-    found = numbers(store, Match("agent", "=", "pi"), Match("is_error", "=", True))
+    found = ids(store, Match("agent", "=", "pi"), Match("is_error", "=", True))
     assert found == expected(lambda s: s.meaning.agent == "pi" and s.meaning.is_error)
 
 
@@ -110,7 +112,7 @@ def test_aggregates(store: DuckStore) -> None:
     groups: dict[str, list[Any]] = defaultdict(list)
     for one in SPANS:
         groups[one.meaning.agent].append(one)
-    select = {
+    select: Select = {
         "agent": "agent",
         "n": Agg("count"),
         "known": Agg("count", "output_tokens"),
@@ -141,7 +143,7 @@ def test_aggregates(store: DuckStore) -> None:
 
 
 def test_totals_without_groups_and_of_nothing(store: DuckStore) -> None:
-    select = {"n": Agg("count"), "sum": Agg("sum", "output_tokens")}
+    select: Select = {"n": Agg("count"), "sum": Agg("sum", "output_tokens")}
     assert store.scan(Scan("spans", select)).rows()[0]["n"] == 200
     nothing = store.scan(Scan("spans", select, (Match("agent", "=", "none"),)))
     assert nothing.rows() == [{"n": 0, "sum": None}]
@@ -171,7 +173,7 @@ def floor(time_ns: int, width: str | int, zone: str) -> int:
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("width", ["minute", "hour", "day", "week", "month", 60, 900, 86_400])
 def test_time_buckets(store: DuckStore, width: str | int, zone: str) -> None:
-    select = {"bucket": Bucket("start_ns", width, zone), "n": Agg("count")}
+    select: Select = {"bucket": Bucket("start_ns", width, zone), "n": Agg("count")}
     found = store.scan(Scan("spans", select, group_by=("bucket",), order_by=(("bucket", True),)))
     counts: dict[int, int] = defaultdict(int)
     for one in SPANS:
@@ -181,7 +183,7 @@ def test_time_buckets(store: DuckStore, width: str | int, zone: str) -> None:
 
 
 def test_order_limit_and_offset(store: DuckStore) -> None:
-    select = {"o": "output_tokens"}
+    select: Select = {"o": "output_tokens"}
     found = store.scan(Scan("spans", select, order_by=(("output_tokens", True), ("span_id", False)), limit=3, offset=2))
     outputs = sorted((one.meaning.usage.output for one in SPANS if one.meaning and one.meaning.usage), reverse=True)
     assert found.data["o"] == outputs[2:5]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from arro3.core import Array, DataType, Table
 from msgspec.structs import astuple
 
@@ -182,9 +183,10 @@ def contents_json(contents: Sequence[Content], keep: Keep) -> bytes:
     return json_bytes(found)
 
 
-def _fields(struct: type, records: Sequence[Any]) -> dict[str, Values]:
+def _fields(struct: type[msgspec.Struct], records: Sequence[msgspec.Struct]) -> dict[str, Values]:
     """Field -> its values in all the records."""
-    return dict(zip(struct.__struct_fields__, zip(*map(astuple, records), strict=True), strict=True))  # type: ignore[attr-defined]
+    columns = zip(*map(astuple, records), strict=True)
+    return dict(zip(struct.__struct_fields__, columns, strict=True))
 
 
 def _add_meaning(columns: dict[str, Values], meanings: Sequence[Meaning | None]) -> None:
