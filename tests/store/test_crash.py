@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from made import batch, event, opened, rows, said, span
-from tachograph.errors import Busy, ConfigError, TachographError
+from made import Clock, batch, event, opened, rows, said, span
+from tachograph.errors import Busy, ConfigError, Rejected, TachographError
 from tachograph.model import Event
+from tachograph.store.duckdb import open_store
 
 HERE = Path(__file__).parent
 ROUNDS = 6
@@ -201,6 +202,23 @@ def test_a_second_process_is_told_who_has_the_folder(tmp_path: Path) -> None:
     assert process.returncode
     with opened(tmp_path) as store:  # the lock file that is left behind is no hindrance
         assert store.sequence() == 0
+
+
+def test_reading_only(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit([batch(span(1))])
+    first, second = (open_store(tmp_path, Clock(), read_only=True) for _ in range(2))
+    assert (first.sequence(), second.sequence()) == (1, 1)
+    with pytest.raises(Rejected, match="read-only"):
+        first.commit([batch(span(2))])
+    with pytest.raises(ConfigError), opened(tmp_path):
+        pass
+    first.close()
+    assert rows(second, "SELECT count(*) AS n FROM spans") == [{"n": 1}]
+    second.close()
+    second.close()
+    with opened(tmp_path) as store:
+        assert store.commit([batch(span(2))]) == 2
 
 
 def test_a_file_that_is_no_database_is_our_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tachograph.model import Batch, Event, Point, Source, Span
 from tachograph.store import rows
 from tachograph.store.ddl import physical
 from tachograph.store.identity import clean_text, series_id, source_id
-from tachograph.store.relations import given, value
+from tachograph.store.relations import given, registered, value
 from tachograph.store.seen import Seen
 
 Con = duckdb.DuckDBPyConnection
@@ -196,11 +196,8 @@ def insert(con: Con, name: str, columns: Mapping[str, rows.Values]) -> None:
     """Add rows to a table."""
     table = rows.table(name, columns)
     names = ", ".join(f'"{column}"' for column in table.column_names)
-    con.register("incoming", table)
-    try:
+    with registered(con, "incoming", table):
         con.execute(f"INSERT INTO {physical(name)} ({names}) SELECT {names} FROM incoming")
-    finally:
-        con.unregister("incoming")
 
 
 def known_among(con: Con, table: str, column: str, values: Iterable[str], condition: str = "true") -> set[str]:

@@ -132,12 +132,23 @@ def connect(path: Path, memory_bytes: int, is_read_only: bool = False) -> Con:
         "memory_limit": f"{memory_bytes // 1024}KiB",
     }
     con = duckdb.connect(path / DATABASE_NAME, read_only=is_read_only, config=options)
-    con.execute("SET allowed_directories = [" + "'" + str(sealed.resolve()).replace("'", "''") + "/']")
+    try:
+        _confine(con, sealed)
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _confine(con: Con, sealed: Path) -> None:
+    """Lock the settings; all connections of a process to one file share them, so it may have been done."""
+    if con.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
+        return
+    con.execute("SET allowed_directories = ['" + str(sealed.resolve()).replace("'", "''") + "/']")
     con.execute("SET enable_external_access = false")
     # At its end DuckDB would write everything anew that checkpoints beside commits left in small pieces: seconds.
     con.execute("PRAGMA disable_checkpoint_on_shutdown")
     con.execute("SET lock_configuration = true")
-    return con
 
 
 _OF_THE_DISK: Final = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException)

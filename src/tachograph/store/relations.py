@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import duckdb
@@ -30,11 +30,23 @@ def given(
     con: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, tuple[str, Sequence[Any]]]
 ) -> Iterator[None]:
     """Make the columns a relation that SQL on this connection knows as `name`, until the block ends."""
-    con.register(name, table(columns))
+    with registered(con, name, table(columns)):
+        yield
+
+
+@contextmanager
+def registered(con: duckdb.DuckDBPyConnection, name: str, rows: Table) -> Iterator[None]:
+    """The same for an Arrow table."""
+    con.register(name, rows)
     try:
         yield
-    finally:
-        con.unregister(name)
+    except BaseException:
+        with suppress(
+            duckdb.Error
+        ):  # a transaction that is aborted refuses this too: the first error is the one to tell
+            con.unregister(name)
+        raise
+    con.unregister(name)
 
 
 def texts(values: Iterable[str]) -> tuple[str, list[str]]:
