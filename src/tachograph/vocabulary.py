@@ -46,18 +46,10 @@ PROVIDERS: Final[dict[str, str]] = {
 }
 # Vercel says `anthropic.messages`, `openai.responses`, `xai.chat`: the provider is the part before the interface.
 INTERFACES: Final = frozenset(
-    [
-        "chat",
-        "messages",
-        "responses",
-        "completion",
-        "completions",
-        "embedding",
-        "embeddings",
-        "textembedding",
-        "image",
-        "generative-ai",
-    ]
+    (
+        *("chat", "messages", "responses", "completion", "completions", "embedding", "embeddings"),
+        *("textembedding", "image", "generative-ai"),
+    )
 )
 # The largest amount (tokens, nanoseconds, nano-dollars) that is taken for one: more is no measurement.
 AMOUNT_MAX: Final = 10**18

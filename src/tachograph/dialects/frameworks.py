@@ -255,6 +255,8 @@ PYDANTIC_AI = Dialect(
         "cost_nanousd": (Dollars("operation.cost"),),
         "request_model": ("gen_ai.request.model", "model_name"),
     },
+    # Version 2 named its spans so, before they had operations.
+    named_roles={"agent run": AGENT, "running tool": TOOL_RUN},
     contents={
         "arguments": ("tool_arguments",),
         "result": ("tool_response",),
@@ -320,6 +322,8 @@ LANGSMITH = Dialect(
 def _crewai(record: Record, meaning: Meaning) -> None:
     """An agent's run used its model, but no span tells of the calls; the crew's own totals count them twice
     (crewai 1.15.30: 6 requests told for 3), so they are kept as attributes and never billed."""
+    if meaning.role == TOOL_RUN and any(key.startswith("crewai.tool.failure.") for key in record.attributes):
+        meaning.is_error = True
     if record.name.endswith(".agent") and meaning.request_model and meaning.usage is None:
         meaning.is_call = meaning.is_rollup = True
 
@@ -342,6 +346,7 @@ CREWAI = Dialect(
 
 def _haystack(record: Record, meaning: Meaning) -> None:
     """With content tracing on, what a generator answers says its model and usage; without, it is a step like others."""
+    meaning.is_error = meaning.is_error or bool(record.attributes.get("haystack.tool.error"))
     output = record.attributes.get("haystack.component.output")
     if meaning.usage is not None or not (isinstance(output, str) and '"usage"' in output):
         return
@@ -391,6 +396,7 @@ HAYSTACK = Dialect(
         "subagent": ("haystack.agent.name", "gen_ai.agent.name"),
         "tool_name": ("haystack.tool.name", "gen_ai.tool.name"),
         "tool_call_id": ("haystack.tool.call.id",),
+        "error_message": ("haystack.tool.error",),
     },
     named_roles={
         "haystack.agent.run": AGENT,

@@ -287,6 +287,7 @@ def _unnamed(record: Record, meaning: Meaning) -> str:
         and (record.kind == _CLIENT or meaning.response_id)
         and (meaning.request_model or meaning.response_model)
     ):
+        meaning.operation = meaning.operation or ("chat" if meaning.usage.output is not None else "")
         return MODEL_CALL
     return STEP
 
