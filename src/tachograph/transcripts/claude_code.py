@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from tachograph.model import MODEL_CALL, PROMPT, STEP, TOOL_RUN, Batch, Meaning
 from tachograph.transcripts.lines import Page, items, read_lines, record, time_ns, told, words
-from tachograph.vocabulary import FINISH_REASONS, tokens
+from tachograph.vocabulary import FINISH_REASONS, tokens, whole
 
 NAME: Final = "claude-code"
+_CLOUDS: Final = {"msg_bdrk_": "aws.bedrock", "msg_vrtx_": "gcp.vertex_ai"}
 # Tool calls whose result has not come yet, carried from one reading to the next; more than these are forgotten.
 _PENDING_MAX: Final = 200
 
@@ -21,7 +22,10 @@ def read(path: Path, since: str) -> tuple[Batch, str]:
 
 def is_mine(first: dict[str, Any]) -> bool:
     """Whether a file whose first line is this is one of Claude Code's."""
-    return "sessionId" in first and ("type" in first) and first.get("type") != "session"
+    kind = first.get("type")
+    if kind == "summary":  # of the session that this one goes on with
+        return "leafUuid" in first
+    return kind == "file-history-snapshot" or ("sessionId" in first and isinstance(kind, str) and kind != "session")
 
 
 def _understand(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
@@ -73,7 +77,7 @@ def _answer(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
         role=MODEL_CALL,
         is_call=usage is not None,
         operation="chat",
-        provider="anthropic",
+        provider=_provider(words(message.get("id"))),
         request_model=model,
         response_model=model,
         response_id=words(message.get("id")),
@@ -82,6 +86,8 @@ def _answer(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
         subagent=_subagent(line),
         service_tier="fast" if fast else words(given.get("service_tier")),
         finish_reason=FINISH_REASONS.get(stop.lower(), stop),
+        cost_nanousd=whole(line.get("costUSD"), 1_000_000_000),
+        cost_kind="source_estimate" if whole(line.get("costUSD"), 1_000_000_000) is not None else "",
     )
     blocks = items(message.get("content"))
     pending = state.setdefault("tools", {})
@@ -89,6 +95,11 @@ def _answer(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
         if block.get("type") == "tool_use" and words(block.get("id")) and len(pending) < _PENDING_MAX:
             pending[block["id"]] = [words(block.get("name")), when, block.get("input")]
     page.add("assistant", when, meaning, _ids(line), told("output", message.get("content")))
+
+
+def _provider(message_id: str) -> str:
+    """Who answered, by the id: the clouds put their own mark behind `msg_`."""
+    return next((name for mark, name in _CLOUDS.items() if message_id.startswith(mark)), "anthropic")
 
 
 def _input(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Meaning
 from tachograph.transcripts.lines import Page, items, read_lines, record, time_ns, told, words
-from tachograph.vocabulary import tokens
+from tachograph.vocabulary import tokens, whole
 
 NAME: Final = "codex"
 _PENDING_MAX: Final = 200
-# A sub-agent's file begins with its parent's token counts, written at once.
+# The file of a sub-agent or a fork begins with its parent's token counts, written at once.
 _REPLAY_NS: Final = 1_000_000_000
 _CALLS: Final = ("function_call", "custom_tool_call", "local_shell_call")
 _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
@@ -25,7 +25,7 @@ def read(path: Path, since: str) -> tuple[Batch, str]:
 
 def is_mine(first: dict[str, Any]) -> bool:
     """Whether a file whose first line is this is one of Codex's."""
-    return first.get("type") in _LINE_TYPES and isinstance(first.get("payload"), dict)
+    return words(first.get("type")) in _LINE_TYPES and isinstance(first.get("payload"), dict)
 
 
 def _understand(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
@@ -52,7 +52,8 @@ def _begin(payload: dict[str, Any], when: int, state: dict[str, Any]) -> None:
     state["provider"] = words(payload.get("model_provider"))
     state["branch"] = words(record(payload.get("git")).get("branch"))
     state["begun"] = when
-    state["is_subagent"] = isinstance(payload.get("source"), dict)
+    # Both begin with what their origin had told so far.
+    state["has_replay"] = isinstance(payload.get("source"), dict) or bool(words(payload.get("forked_from_id")))
 
 
 def _item(item: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
@@ -62,7 +63,7 @@ def _item(item: dict[str, Any], when: int, state: dict[str, Any], page: Page) ->
         text = "\n".join(words(part.get("text")) for part in items(item.get("content")))
         # Codex itself puts its environment and instructions in as user messages, always as one tagged block.
         if text and not text.lstrip().startswith("<"):
-            page.add("user_message", when, Meaning(role=PROMPT), {}, told("prompt", text))
+            page.add("user_message", when, Meaning(role=PROMPT, prompt_id=_turn(state)), {}, told("prompt", text))
     elif kind in ("message", "reasoning") and item.get("role") in ("assistant", None):
         state.setdefault("output", []).append(item.get("content") or item.get("summary"))
         del state["output"][:-20]
@@ -89,10 +90,18 @@ def _count(info: dict[str, Any], when: int, state: dict[str, Any], page: Page) -
     total = record(info.get("total_token_usage"))
     if not info or state.get("has_records") or total == state.get("total"):
         return
+    before = record(state.get("total"))
     state["total"] = total
-    if state.get("is_subagent") and when - int(state.get("begun") or 0) < _REPLAY_NS:
+    if state.get("has_replay") and when - int(state.get("begun") or 0) < _REPLAY_NS:
         return
-    _call(record(info.get("last_token_usage")), "", "token_count", when, state, page)
+    last = record(info.get("last_token_usage")) or _grown(before, total)
+    _call(last, "", "token_count", when, state, page)
+
+
+def _grown(before: dict[str, Any], total: dict[str, Any]) -> dict[str, Any]:
+    """What a running total grew by, never below 0."""
+    counts = {name: whole(amount) for name, amount in total.items()}
+    return {name: max(0, n - (whole(before.get(name)) or 0)) for name, n in counts.items() if n is not None}
 
 
 def _call(given: dict[str, Any], response_id: str, name: str, when: int, state: dict[str, Any], page: Page) -> None:

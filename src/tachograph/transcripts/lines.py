@@ -21,7 +21,7 @@ _HEAD_BYTES: Final = 256
 
 
 class Position(msgspec.Struct, omit_defaults=True):
-    """Where a reading ended: bytes read, a hash of the file's beginning, and what the reader has to remember."""
+    """Where a reading ended: bytes read, a hash of the first of them, and what the reader has to remember."""
 
     offset: int = 0
     head: str = ""
@@ -82,13 +82,12 @@ def read_lines(path: Path, since: str, agent: str, understand: Understand) -> tu
     A file that was rewritten or cut off is read again from its start. A line that is not JSON is left out and counted
     in `rejected`. Raises Rejected when the file cannot be read.
     """
-    position = _DECODE_POSITION.decode(since) if since else Position()
+    position = _position(since)
     try:
         with path.open("rb") as file:
-            head = blake2b(file.read(_HEAD_BYTES), digest_size=8).hexdigest()
+            begin = file.read(_HEAD_BYTES)
             size = file.seek(0, 2)
-            grown = not position.head or position.head == head or position.offset < _HEAD_BYTES
-            if size < position.offset or not grown:
+            if size < position.offset or _head(begin, position.offset) != position.head:
                 position = Position()
             file.seek(position.offset)
             piece = file.read(PIECE_BYTES)
@@ -102,15 +101,31 @@ def read_lines(path: Path, since: str, agent: str, understand: Understand) -> tu
     for line in _parsed(piece[:end], batch):
         understand(line, page.state, page)
     batch.events = page.events
-    after = Position(position.offset + end, head, page.state)
+    offset = position.offset + end
+    after = Position(offset, _head((begin if position.offset else piece)[:_HEAD_BYTES], offset), page.state)
     token = _ENCODE(after).decode()
     batch.positions = {str(path): token}
-    batch.digest = blake2b(path.name.encode() + b"\0" + piece[:end], digest_size=16).hexdigest() if end else ""
+    told = f"{path.name}\0{position.offset}\0".encode(errors="surrogateescape")
+    batch.digest = blake2b(told + piece[:end], digest_size=16).hexdigest() if end else ""
     return batch, token
 
 
+def _position(since: str) -> Position:
+    """The position that a token stands for; the start where it is none or of a shape that is no longer known."""
+    try:
+        return _DECODE_POSITION.decode(since) if since else Position()
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return Position()
+
+
+def _head(begin: bytes, offset: int) -> str:
+    """A hash of as much of a file's beginning as had been read up to `offset`; "" of nothing."""
+    known = begin[:offset]
+    return blake2b(known, digest_size=8).hexdigest() if known else ""
+
+
 def _parsed(piece: bytes, batch: Batch) -> Iterator[dict[str, Any]]:
-    for number_, line in enumerate(piece.splitlines(), 1):
+    for number_, line in enumerate(piece.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
@@ -129,7 +144,7 @@ def time_ns(value: Any) -> int:
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0
         seconds = int(moment.timestamp()) if moment.tzinfo else 0
         return seconds * 1_000_000_000 + moment.microsecond * 1000 if seconds > 0 else 0

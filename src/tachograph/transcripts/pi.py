@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Meaning, Usage
 from tachograph.transcripts.lines import Page, items, read_lines, record, time_ns, told, words
-from tachograph.vocabulary import FINISH_REASONS, number, provider, tokens
+from tachograph.vocabulary import FINISH_REASONS, provider, tokens, whole
 
 NAME: Final = "pi"
 _PENDING_MAX: Final = 200
 # A failed attempt's message begins with the HTTP status: `429 {...}`, `503: {...}`.
+# <timestamp>_<session id>.jsonl
+_FILE_ID: Final = re.compile(r"_([0-9a-f]{8}-[0-9a-f-]{27})\.jsonl$")
 _STATUS: Final = re.compile(r"^\s*([45]\d\d)\b")
 
 
@@ -29,8 +31,13 @@ def is_mine(first: dict[str, Any]) -> bool:
 def _understand(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
     kind, when = line.get("type"), time_ns(line.get("timestamp"))
     if kind == "session":
-        state.update(session=words(line.get("id")), cwd=words(line.get("cwd")), parent=words(line.get("parentSession")))
-    elif kind == "model_change":
+        origin = _FILE_ID.search(words(line.get("parentSession")))
+        state.update(own=words(line.get("id")), cwd=words(line.get("cwd")), begun=when)
+        state["parent"] = origin.group(1) if origin else ""
+    # A fork begins with its parent's history, entries and ids as they were: they are the parent's.
+    is_copy = bool(state.get("parent")) and 0 < when < int(state.get("begun") or 0)
+    state["session"] = state.get("parent" if is_copy else "own", "")
+    if kind == "model_change":
         state.update(provider=words(line.get("provider")), model=words(line.get("modelId")))
     elif kind == "message":
         message = record(line.get("message"))
@@ -43,7 +50,7 @@ def _understand(line: dict[str, Any], state: dict[str, Any], page: Page) -> None
             "model": line.get("model") or state.get("model"),
             "provider": line.get("provider") or state.get("provider"),
         }
-        _billed(line, {**given, "usage": line["usage"]}, str(line.get("kind") or kind), when, page)
+        _billed(line, {**given, "usage": line["usage"]}, words(line.get("kind")) or str(kind), when, page)
 
 
 def _prompt(line: dict[str, Any], message: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
@@ -65,10 +72,8 @@ def _answer(line: dict[str, Any], message: dict[str, Any], when: int, state: dic
     meaning.response_id = words(message.get("responseId"))
     meaning.response_model = words(message.get("responseModel"))
     started = time_ns(message.get("timestamp"))
-    measured = number(message.get("durationMs"))
-    meaning.duration_ns = (
-        int(measured * 1_000_000) if measured is not None else max(0, when - started) if started else None
-    )
+    measured = whole(message.get("durationMs"), 1_000_000)
+    meaning.duration_ns = measured if measured is not None else max(0, when - started) if started else None
     if stop in ("error", "aborted"):
         meaning.is_error = True
         meaning.error_message = words(message.get("errorMessage"))[:2000]
@@ -84,7 +89,7 @@ def _meaning(line: dict[str, Any], message: dict[str, Any]) -> Meaning:
     """A model call's meaning from anything that carries provider, model and usage."""
     given = record(message.get("usage"))
     cost = record(given.get("cost"))
-    total = number(cost.get("total"))
+    total = whole(cost.get("total"), 1_000_000_000)
     return Meaning(
         role=MODEL_CALL,
         is_call=True,
@@ -93,7 +98,7 @@ def _meaning(line: dict[str, Any], message: dict[str, Any]) -> Meaning:
         request_model=words(message.get("model")),
         message_id=words(line.get("id")),
         usage=_usage(given),
-        cost_nanousd=round(total * 1_000_000_000) if total is not None and total > 0 else None,
+        cost_nanousd=total or None,
         cost_kind="" if not total else "billed" if cost.get("totalFromProvider") is True else "source_estimate",
     )
 
@@ -120,13 +125,13 @@ def _billed(line: dict[str, Any], given: dict[str, Any], name: str, when: int, p
 def _tool(line: dict[str, Any], message: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
     call_id = words(message.get("toolCallId"))
     name, started, given = state.setdefault("tools", {}).pop(call_id, ("", when, None))
-    measured = number(message.get("durationMs"))
+    measured = whole(message.get("durationMs"), 1_000_000)
     meaning = Meaning(
         role=TOOL_RUN,
         tool_name=words(message.get("toolName")) or name,
         tool_call_id=call_id,
         is_error=message.get("isError") is True,
-        duration_ns=int(measured * 1_000_000) if measured is not None else max(0, when - started),
+        duration_ns=measured if measured is not None else max(0, when - started),
     )
     page.add("tool_result", when, meaning, _ids(line), told("arguments", given), told("result", message.get("content")))
     if record(message.get("usage")):
