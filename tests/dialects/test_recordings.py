@@ -15,6 +15,8 @@ from recordings import CAPTURES, MANIFEST, requests, transcripts
 from tachograph import registry
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Event, Meaning, Span
 from tachograph.receivers import otlp
+from tachograph.transcripts import pi
+from test_truth import Truth, replayed
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 EXTENSIONS = sorted(path.parent for path in (CAPTURES / "pi-extensions").glob("*/*/0001.body"))
@@ -157,3 +159,15 @@ def test_transcripts(name: str) -> None:
 @pytest.mark.parametrize("folder", PI, ids=lambda path: path.name)
 def test_sessions_of_pi(folder: Path) -> None:
     check(f"transcript-{folder.name}", summary(understood(transcripts(folder))))
+
+
+@pytest.mark.parametrize("folder", EXTENSIONS, ids=lambda path: path.parent.name)
+def test_extensions_of_pi_tell_every_attempt(folder: Path, tmp_path: Path) -> None:
+    """Both export a failed attempt as a success of zero tokens; the log of the server that answered knows better."""
+    log = json.loads((folder / "_llm_log.json").read_text(encoding="utf-8"))
+    used = [entry["usage"] for entry in log if entry.get("usage")]
+    truth = Truth(len(used), len(log) - len(used), sum(u["in"] + u["cr"] + u["cw"] for u in used))
+    assert replayed(posted(folder), tmp_path / "alone", settle_each=True).told == truth
+    if folder.parent.name == "pi-otel-telemetry":  # the other one hashes the session's id: nothing joins the two
+        both = [*posted(folder), pi.read(folder / "_session.jsonl", "")[0]]
+        assert replayed(both, tmp_path / "both", settle_each=False).told == truth

@@ -321,6 +321,8 @@ def _contents(record: Record, moved: Sequence[tuple[str, str]], masks: frozenset
             continue
         if isinstance(value, list) and (not value or isinstance(value[0], int | float)):
             continue  # an empty list says nothing, and a vector is no text
+        if isinstance(value, int | float) and slot not in ("arguments", "result"):
+            continue  # a score or an index among flattened texts
         del attributes[key]
         contents.append(content(slot, key, value))
     return contents or None
