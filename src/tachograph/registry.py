@@ -24,7 +24,7 @@ from tachograph.dialects.gemini_cli import GEMINI_CLI
 from tachograph.dialects.genai import GENAI
 from tachograph.dialects.openclaw import OPENCLAW, OPENCLAW_OBSERVABILITY
 from tachograph.dialects.opencode import OPENCODE
-from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY
+from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPANS
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
 from tachograph.model import Batch
@@ -41,6 +41,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     OPENCLAW,
     PI_OTEL_TELEMETRY,
     DAMNGAMERZ_PI_OTEL,
+    PI_SPANS,
     PYDANTIC_AI,
     CREWAI,
     OPENINFERENCE,

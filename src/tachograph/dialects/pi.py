@@ -1,4 +1,5 @@
-"""Pi's telemetry extensions: pi-otel-telemetry and @damngamerz/pi-otel; input tokens exclude the cache."""
+"""Pi's telemetry extensions: pi-otel-telemetry, @damngamerz/pi-otel, and those whose spans are called `pi.*`;
+input tokens exclude the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import re
 from typing import Final
 
 from tachograph.dialects.table import Dialect, Dollars, Ms, Record
-from tachograph.model import MODEL_CALL, PROMPT, SESSION, STEP, TOOL_RUN, TURN, Meaning
+from tachograph.model import AGENT, MODEL_CALL, PROMPT, SESSION, STEP, TOOL_RUN, TURN, Event, Meaning
 from tachograph.vocabulary import truth
 
 NAME = "pi"
@@ -91,4 +92,46 @@ DAMNGAMERZ_PI_OTEL = Dialect(
     },
     is_input_inclusive=False,
     finish=finish_damngamerz,
+)
+
+
+def finish_spans(record: Record, meaning: Meaning) -> None:
+    """A failed call has the status of the answer, but not of the span."""
+    if isinstance(record, Event):  # says again that a call or a tool failed
+        meaning.role, meaning.is_call = STEP, False
+        return
+    if meaning.role == MODEL_CALL:
+        meaning.operation = "chat"
+        _failed(meaning)
+        if meaning.http_status is not None and meaning.http_status >= 400:
+            meaning.is_error = True
+    elif meaning.role == TOOL_RUN and not meaning.tool_name:
+        meaning.tool_name = record.name.removeprefix("pi.tool").lstrip(".: ").partition("(")[0]
+
+
+# NikiforovAll/pi-otel (calls with tokens) and @devkade/pi-opentelemetry (no calls, no tokens on spans).
+PI_SPANS = Dialect(
+    name="pi-spans",
+    agent=NAME,
+    names=("pi.interaction", "pi.session", "pi.agent", "pi.turn", "pi.llm_request", "pi.tool"),
+    fields={
+        "session_id": ("pi.session.id", "session.id", "gen_ai.conversation.id"),
+        "subagent": (),
+        "cost_nanousd": (Dollars("pi.cost.usd"),),
+        # Its `gen_ai.response.id` is the header x-request-id.
+        "response_id": (),
+        "request_id": ("gen_ai.response.id",),
+        "tool_name": ("gen_ai.tool.name", "tool.name"),
+        "tool_call_id": ("gen_ai.tool.call.id", "tool.call_id"),
+    },
+    named_roles={
+        "pi.interaction": PROMPT,
+        "pi.session*": SESSION,
+        "pi.agent": AGENT,
+        "pi.turn": TURN,
+        "pi.llm_request": MODEL_CALL,
+        "pi.tool*": TOOL_RUN,
+    },
+    is_input_inclusive=False,
+    finish=finish_spans,
 )

@@ -12,12 +12,14 @@ import msgspec
 
 from tachograph.errors import Rejected
 from tachograph.model import Batch, Content, Event, Meaning, Source
-from tachograph.vocabulary import number
+from tachograph.vocabulary import whole
 
 # Read at most this much at once, so that a history of any size needs bounded memory.
 PIECE_BYTES: Final = 8 * 1024 * 1024
 # The beginning of a file, by which a rewritten one is told from a grown one.
 _HEAD_BYTES: Final = 256
+# A later time (from 2262 on) does not fit into 64 bits of nanoseconds.
+_LAST_SECOND: Final = 2**63 // 1_000_000_000
 
 
 class Position(msgspec.Struct, omit_defaults=True):
@@ -147,9 +149,8 @@ def time_ns(value: Any) -> int:
         except (ValueError, OverflowError):
             return 0
         seconds = int(moment.timestamp()) if moment.tzinfo else 0
-        return seconds * 1_000_000_000 + moment.microsecond * 1000 if seconds > 0 else 0
-    amount = number(value)
-    return int(amount * 1_000_000) if amount is not None and 0 < amount < 1e15 else 0
+        return seconds * 1_000_000_000 + moment.microsecond * 1000 if 0 < seconds < _LAST_SECOND else 0
+    return whole(value, 1_000_000, _LAST_SECOND * 1_000_000_000) or 0
 
 
 def record(value: Any) -> dict[str, Any]:
