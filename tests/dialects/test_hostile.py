@@ -79,6 +79,8 @@ def records(draw: st.DrawFn) -> tuple[Span | Event, dict[str, Any]]:
     else:
         record = Span(source, "0" * 31 + "1", "0" * 15 + "1", "", name, draw(st.integers(0, 5)), 1, 2, dict(attributes))
         record.status_code = draw(st.integers(0, 2))
+        told = draw(st.dictionaries(st.sampled_from(["exception.type", "exception.message", "output"]), VALUES))
+        record.events = [{"time_ns": 1, "name": "exception", "attributes": told, "dropped": 0}]
     return record, attributes
 
 

@@ -27,6 +27,8 @@ def finish(record: Record, meaning: Meaning) -> None:
         meaning.operation = "chat"
     elif name == "interaction":
         meaning.operation = "invoke_agent"
+    elif name == "mcp_server_connection" and attributes.get("status") == "failed":
+        meaning.is_noise, meaning.is_error = False, True
     if attributes.get("tool_name") == "mcp_tool":
         meaning.tool_name = _mcp_tool(attributes.get("tool_parameters")) or meaning.tool_name
     # `user.id` is a hash of the installation: a person named by the operator says more.

@@ -11,7 +11,8 @@ NAME = "copilot"
 
 def finish(record: Record, meaning: Meaning) -> None:
     """The outermost agent span is the user's prompt; credits are list-price money of a plan."""
-    if isinstance(record, Span) and meaning.role == AGENT and not record.parent_id:
+    # A sub-agent has a name; the outermost span may lie in the trace of whoever started the program.
+    if isinstance(record, Span) and meaning.role == AGENT and not (record.parent_id and meaning.subagent):
         meaning.role = PROMPT
     credits = whole(record.attributes.get("github.copilot.nano_aiu"))
     if credits:

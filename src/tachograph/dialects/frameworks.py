@@ -114,7 +114,11 @@ OPENINFERENCE = Dialect(
         "response_model": ("llm.response.model_name", "llm.model_name"),
         "input": ("llm.token_count.prompt", "gen_ai.usage.input_tokens"),
         "output": ("llm.token_count.completion", "gen_ai.usage.output_tokens"),
-        "cache_read": ("llm.token_count.prompt_details.cache_read", "gen_ai.usage.cache_read.input_tokens"),
+        "cache_read": (
+            "llm.token_count.prompt_details.cache_read",
+            "llm.token_count.prompt_details.cache_input",
+            "gen_ai.usage.cache_read.input_tokens",
+        ),
         "cache_write": ("llm.token_count.prompt_details.cache_write", "gen_ai.usage.cache_write.input_tokens"),
         "reasoning": ("llm.token_count.completion_details.reasoning",),
         "cost_nanousd": (Dollars("llm.cost.total"),),
