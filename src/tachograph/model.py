@@ -24,7 +24,7 @@ STEP: Final = ""
 ROLES: Final = (SESSION, PROMPT, TURN, AGENT, MODEL_CALL, TOOL_RUN, STEP)
 
 
-class Usage(Struct, gc=False):
+class Usage(Struct, gc=False, omit_defaults=True):
     """Tokens of one model call, disjoint; None = the source did not say (never 0 for unknown).
 
     `reasoning` is a part of `output`, not beside it; `cache_write_1h` a part of `cache_write`.
@@ -45,7 +45,7 @@ class Usage(Struct, gc=False):
         return self.input_uncached + (self.cache_read or 0) + (self.cache_write or 0)
 
 
-class Meaning(Struct):
+class Meaning(Struct, omit_defaults=True):
     """What a span, event or transcript line says once its dialect is understood; "" or None = it does not say."""
 
     dialect: str = ""
@@ -97,7 +97,7 @@ class Meaning(Struct):
     error_message: str = ""
 
 
-class Content(Struct, gc=False):
+class Content(Struct, gc=False, omit_defaults=True):
     """A text that is kept once by its hash: the pieces of one attribute or body.
 
     `slot` says what it is (SLOTS below; "" = just a long attribute), `key` the attribute that it was taken from
@@ -114,7 +114,7 @@ class Content(Struct, gc=False):
 SLOTS: Final = ("input", "output", "system", "tools", "prompt", "response", "arguments", "result", "thinking")
 
 
-class Source(Struct, eq=False):
+class Source(Struct, eq=False, omit_defaults=True):
     """Who sent it: the resource and scope that a group of records shares (OTLP Resource* and Scope*)."""
 
     resource: Attributes
@@ -127,7 +127,7 @@ class Source(Struct, eq=False):
     scope_dropped: int = 0
 
 
-class Span(Struct):
+class Span(Struct, omit_defaults=True):
     """One span as received (OTLP trace.proto), and what it means. Ids are lower-case hex, "" = none."""
 
     source: Source
@@ -152,7 +152,7 @@ class Span(Struct):
     contents: list[Content] | None = None
 
 
-class Event(Struct):
+class Event(Struct, omit_defaults=True):
     """One log record, hook event or transcript entry, and what it means. Ids are lower-case hex, "" = none."""
 
     source: Source
@@ -172,7 +172,7 @@ class Event(Struct):
     contents: list[Content] | None = None
 
 
-class Point(Struct):
+class Point(Struct, omit_defaults=True):
     """One metric data point (OTLP metrics.proto): its series and its sample."""
 
     source: Source
@@ -198,7 +198,7 @@ class Point(Struct):
     metadata: Attributes | None = None
 
 
-class Batch(Struct):
+class Batch(Struct, omit_defaults=True):
     """All that one request, hook spool or piece of a transcript brings; the unit of acknowledgement.
 
     `digest` names the bytes it was made of (hex; "" = none): a batch whose digest is already stored is a re-send and

@@ -102,8 +102,9 @@ for number in range(2, 100):
     else:
         assert not busy, "nothing fits any more"
 assert busy > 50, busy
-assert rows(store, "SELECT count(*) AS n FROM spans") == [{"n": 99 - busy}]
+assert rows(store, "SELECT count(*) AS n FROM spans")[0]["n"] <= 99 - busy  # readable; the rest lies landed
 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+assert rows(store, "SELECT count(*) AS n FROM spans") == [{"n": 99 - busy}]
 seq = store.sequence()
 assert store.commit([batch(span(1000))]) == seq + 1
 assert rows(store, "SELECT count(*) AS n FROM spans") == [{"n": 100 - busy}]
@@ -155,8 +156,10 @@ def test_a_full_disk_is_busy_and_recovers_by_itself(small_disk: Path) -> None:
                         store.tidy()
                         store.commit([batch(contents_of(kept))])
                         kept += 1
-            assert rows(store, "SELECT count(*) AS n FROM commits") == [{"n": kept}]
+            # It can be read all the time; what landed on a nearly full disk is sorted when there is room again.
+            assert 1 <= rows(store, "SELECT count(*) AS n FROM commits")[0]["n"] <= kept
             filler.unlink()
+            assert rows(store, "SELECT count(*) AS n FROM commits") == [{"n": kept}]
             store.commit([batch(span(100 + kept), contents_of(kept))])
             kept += 1
         assert refused

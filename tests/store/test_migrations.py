@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -47,7 +48,11 @@ def test_every_table_has_every_column_of_the_schema(tmp_path: Path) -> None:
 
 def test_steps_run_once_each_and_in_order(tmp_path: Path) -> None:
     ran: list[int] = []
-    steps = {number: lambda con, number=number: ran.append(number) for number in (1, 2, 3)}
+
+    def step(number: int) -> Callable[[duckdb.DuckDBPyConnection], None]:
+        return lambda con: ran.append(number)
+
+    steps = {number: step(number) for number in (1, 2, 3)}
     with duckdb.connect(tmp_path / "x") as con:
         con.execute("CREATE TABLE commits (seq BIGINT)")
         migrations.migrate(con, steps, newest=2)

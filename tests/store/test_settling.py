@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from made import MONDAY_NS, SECOND_NS, batch, call, event, opened, rows, span
@@ -249,7 +249,8 @@ _SENT = st.lists(_PLACES, max_size=12, unique_by=lambda place: place[:3]).flatma
 )
 
 
-@settings(max_examples=30)
+# Each example opens two stores: no shrinking, which would open thousands.
+@settings(max_examples=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(places=_SENT, cuts=st.lists(st.booleans(), min_size=15, max_size=15))
 def test_sessions_are_the_same_however_the_records_are_cut_into_commits(
     places: list[tuple[bool, str, int, Meaning]], cuts: list[bool]

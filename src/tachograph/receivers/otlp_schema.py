@@ -54,7 +54,7 @@ def _pool() -> DescriptorPool:
         file = FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
         for message in file.message_type:
             _leave_as_bytes(message)
-        pool.AddSerializedFile(file.SerializeToString())  # type: ignore[no-untyped-call]
+        pool.AddSerializedFile(file.SerializeToString())
     return pool
 
 
@@ -63,7 +63,7 @@ _POOL: Final = _pool()
 
 def _message(name: str) -> Any:
     """The class of a message, of which mypy knows nothing: it is made here and now."""
-    return GetMessageClass(_POOL.FindMessageTypeByName(_PACKAGE + name))  # type: ignore[no-untyped-call]
+    return GetMessageClass(_POOL.FindMessageTypeByName(_PACKAGE + name))
 
 
 TRACES: Final = _message("collector.trace.v1.ExportTraceServiceRequest")

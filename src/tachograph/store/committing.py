@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,13 +10,25 @@ from typing import Final
 import duckdb
 
 from tachograph.model import Batch, Event, Point, Source, Span
-from tachograph.store import rows
+from tachograph.store import landing, rows
 from tachograph.store.ddl import physical
 from tachograph.store.identity import clean_text, series_id, source_id
+from tachograph.store.landing import Parcel
 from tachograph.store.relations import given, registered, value
 from tachograph.store.seen import Seen
 
 Con = duckdb.DuckDBPyConnection
+
+# What Python and DuckDB say of values that a table cannot hold; all else is about the disk, the memory or a bug.
+REFUSED: Final = (
+    TypeError,
+    ValueError,
+    OverflowError,
+    duckdb.DataError,
+    duckdb.IntegrityError,
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+)
 
 _WEEK_NS: Final = 7 * 86_400 * 1_000_000_000
 _MONDAY_NS: Final = 4 * 86_400 * 1_000_000_000  # 1970-01-05
@@ -29,17 +41,22 @@ def epoch_start(time_ns: int) -> int:
 
 @dataclass(slots=True)
 class Draft:
-    """One commit in the making; `known` changes by it only once it is durable."""
+    """Commits in the making, written together; what the committer knows changes by it only once it is durable."""
 
-    seq: int
-    time_ns: int
-    batches: list[Batch]
+    parcels: list[Parcel]
     sources: dict[str, Source] = field(default_factory=dict)
     series: dict[str, tuple[Point, str]] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
-    digests: list[str] = field(default_factory=list)
-    counts: tuple[int, int, int] = (0, 0, 0)  # spans, events, points
     source_ids: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def last(self) -> Parcel:
+        """The newest of the commits."""
+        return self.parcels[-1]
+
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """All batches, each with the number of its commit."""
+        return ((parcel.seq, batch) for parcel in self.parcels for batch in parcel.batches)
 
     def keep(self, name: str, data: bytes) -> None:
         """Take a text."""
@@ -59,52 +76,90 @@ class Draft:
         return found
 
 
+_LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM commits UNION ALL SELECT seq FROM landed)"
+
+
 class Committer:
     """Writes commits, one at a time; owned by the store, which serialises the calls."""
 
     def __init__(self, con: Con) -> None:
-        self.seq: int = value(con, "SELECT coalesce(max(seq), 0) FROM commits")
+        self.landed = landing.Landed(con)
+        self.seq: int = value(con, _LAST_SEQ)
         self.epoch_ns = 0
         self._contents = Seen()
         self._digests = Seen(value(con, Seen.query("digests", "digest")) or b"")
         self._sources = {row[0] for row in con.execute("SELECT source_id FROM sources").fetchall()}
         self._series = {row[0] for row in con.execute("SELECT series_id FROM series").fetchall()}
+        self._digests.add(b.digest for parcel in self.landed.parcels for b in parcel.batches if b.digest)
 
     def commit(self, con: Con, batches: Sequence[Batch], time_ns: int) -> int:
-        """Write the batches that are not kept yet; returns the sequence number, the last one if there is nothing."""
+        """Keep the batches that are not kept yet; returns the sequence number, the last one if there is nothing."""
         new = self._unknown_batches(con, batches)
         if not new:
             return self.seq
-        draft = Draft(self.seq + 1, time_ns, new, digests=[batch.digest for batch in new if batch.digest])
+        data = landing.spelled(new)
+        if data is None or not self.landed.has_room(new):
+            self.sort(con)
+        parcel = Parcel(self.seq + 1, time_ns, new)
+        if data is None:
+            self._write(con, [parcel])
+        else:
+            self.landed.land(con, parcel, data)
+            self._digests.add(batch.digest for batch in new if batch.digest)
+        self.seq = parcel.seq
+        return self.seq
+
+    def sort(self, con: Con) -> None:
+        """Write what has landed into the tables.
+
+        It was acknowledged, so a commit that no table can hold is neither lost nor keeps back its neighbours: it is
+        set aside where it landed.
+        """
+        if not self.landed.parcels:
+            return
+        try:
+            self._write(con, self.landed.parcels)
+        except REFUSED:
+            for parcel in list(self.landed.parcels):
+                try:
+                    self._write(con, [parcel])
+                except REFUSED:
+                    self.landed.set_aside(con, parcel)
+
+    def _write(self, con: Con, parcels: list[Parcel]) -> None:
+        """Write commits into the tables, in one transaction."""
+        draft = Draft(parcels)
         tables = self._tables(con, draft)
         con.execute("BEGIN")
         try:
             for name, columns in tables:
                 insert(con, name, columns)
             self._write_positions(con, draft)
-            self._write_commit(con, draft)
+            self.landed.take_out(con, parcels)
             con.execute("COMMIT")
         except BaseException:
             with suppress(duckdb.Error):  # the first error is the one to tell; DuckDB may have rolled back by itself
                 con.execute("ROLLBACK")
             raise
+        self.landed.forget(parcels)
         self._remember(draft)
-        return draft.seq
 
     def _tables(self, con: Con, draft: Draft) -> list[tuple[str, Mapping[str, rows.Values]]]:
-        """The rows of the commit by table; what is written first is what the rest refers to."""
-        batches, seq = draft.batches, draft.seq
-        spans = [span for batch in batches for span in batch.spans]
-        events = [event for batch in batches for event in batch.events]
-        points = [point for batch in batches for point in batch.points]
-        reports = [report for batch in batches for report in batch.reports]
+        """The rows of the commits by table; what is written first is what the rest refers to."""
+        spans = [span for _, batch in draft.batches() for span in batch.spans]
+        events = [event for _, batch in draft.batches() for event in batch.events]
+        points = [point for _, batch in draft.batches() for point in batch.points]
+        reports = [report for _, batch in draft.batches() for report in batch.reports]
         tables: list[tuple[str, Mapping[str, rows.Values]]] = []
         if spans:
-            tables.append(("spans", rows.spans(spans, seq, draft.sources_of(spans), draft.keep)))
+            seqs = [seq for seq, batch in draft.batches() for _ in batch.spans]
+            tables.append(("spans", rows.spans(spans, seqs, draft.sources_of(spans), draft.keep)))
         if events:
-            tables.append(("events", rows.events(events, seq, draft.sources_of(events), draft.keep)))
+            seqs = [seq for seq, batch in draft.batches() for _ in batch.events]
+            tables.append(("events", rows.events(events, seqs, draft.sources_of(events), draft.keep)))
         if points:
-            tables.append(("samples", rows.samples(points, seq, self._series_of(points, draft))))
+            seqs = [seq for seq, batch in draft.batches() for _ in batch.points]
+            tables.append(("samples", rows.samples(points, seqs, self._series_of(points, draft))))
         if draft.series:
             tables.append(("series", rows.series(draft.series)))
         if new_sources := {name: source for name, source in draft.sources.items() if name not in self._sources}:
@@ -112,9 +167,12 @@ class Committer:
         if contents := self._new_contents(con, draft):
             tables.append(("contents", contents))
         if reports:
-            are_demo = [batch.is_demo for batch in batches for _ in batch.reports]
-            tables.append(("reports", rows.reports(reports, seq, are_demo)))
-        draft.counts = (len(spans), len(events), len(points))
+            seqs = [seq for seq, batch in draft.batches() for _ in batch.reports]
+            are_demo = [batch.is_demo for _, batch in draft.batches() for _ in batch.reports]
+            tables.append(("reports", rows.reports(reports, seqs, are_demo)))
+        if digests := [(seq, batch.digest) for seq, batch in draft.batches() if batch.digest]:
+            tables.append(("digests", {"seq": [seq for seq, _ in digests], "digest": [name for _, name in digests]}))
+        tables.append(("commits", rows.commits(draft.parcels)))
         return tables
 
     def _series_of(self, points: Sequence[Point], draft: Draft) -> list[str]:
@@ -129,7 +187,7 @@ class Committer:
 
     def _new_contents(self, con: Con, draft: Draft) -> Mapping[str, rows.Values]:
         """Rows of the texts that this week has not kept yet."""
-        start_ns = epoch_start(draft.time_ns)
+        start_ns = epoch_start(draft.last.time_ns)
         if start_ns != self.epoch_ns:
             self._contents = Seen(value(con, Seen.query("contents", "hash", f"time_ns >= {start_ns}")) or b"")
             self.epoch_ns = start_ns
@@ -143,8 +201,8 @@ class Committer:
         texts = [draft.contents[name] for name in names]
         return {
             "hash": names,
-            "seq": [draft.seq] * len(names),
-            "time_ns": [draft.time_ns] * len(names),
+            "seq": [draft.last.seq] * len(names),
+            "time_ns": [draft.last.time_ns] * len(names),
             "bytes": [len(text) for text in texts],
             "text": [text.decode() for text in texts],
         }
@@ -164,14 +222,8 @@ class Committer:
                 met.update((batch.digest,) if batch.digest else ())
         return new
 
-    def _write_commit(self, con: Con, draft: Draft) -> None:
-        is_demo = any(batch.is_demo for batch in draft.batches)
-        con.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", [draft.seq, draft.time_ns, *draft.counts, is_demo])
-        if draft.digests:
-            con.execute("INSERT INTO digests (seq, digest) SELECT ?, unnest(?)", [draft.seq, draft.digests])
-
     def _write_positions(self, con: Con, draft: Draft) -> None:
-        positions = {path: position for batch in draft.batches for path, position in batch.positions.items()}
+        positions = {path: position for _, batch in draft.batches() for path, position in batch.positions.items()}
         if not positions:
             return
         columns = {
@@ -181,13 +233,12 @@ class Committer:
         with given(con, "incoming", columns):
             con.execute("DELETE FROM positions WHERE path IN (SELECT path FROM incoming)")
             con.execute(
-                "INSERT INTO positions (path, position, seq) SELECT path, position, ? FROM incoming", [draft.seq]
+                "INSERT INTO positions (path, position, seq) SELECT path, position, ? FROM incoming", [draft.last.seq]
             )
 
     def _remember(self, draft: Draft) -> None:
-        self.seq = draft.seq
         self._contents.add(draft.contents)
-        self._digests.add(draft.digests)
+        self._digests.add(batch.digest for _, batch in draft.batches() if batch.digest)
         self._sources.update(draft.sources)
         self._series.update(draft.series)
 

@@ -14,7 +14,14 @@ BIG: Final = ("spans", "events", "samples", "contents")
 # not: that would save little, and searching it would take three times as long.
 PACKED: Final = (*BIG, "reports")
 
-TYPES: Final = {"text": "VARCHAR", "json": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
+TYPES: Final = {
+    "text": "VARCHAR",
+    "json": "VARCHAR",
+    "int": "BIGINT",
+    "float": "DOUBLE",
+    "bool": "BOOLEAN",
+    "blob": "BLOB",
+}
 
 
 def physical(table: str) -> str:

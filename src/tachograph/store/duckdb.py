@@ -88,6 +88,16 @@ class DuckStore:
                 self._connection.is_usable()  # so that the next commit finds it open again
                 raise
 
+    def _sort(self) -> None:
+        """Bring what has landed into the tables before somebody reads; on a full disk it stays where it is safe."""
+        if self._committer.landed.parcels and not self._is_read_only:
+            with self._committing:
+                try:
+                    with self._connection.cursor() as cursor:
+                        self._committer.sort(cursor)
+                except Busy:
+                    self._connection.is_usable()  # so that what is already in the tables can be read
+
     def sequence(self) -> int:
         """Reader.sequence."""
         return self._committer.seq
@@ -95,6 +105,7 @@ class DuckStore:
     def scan(self, scan: Scan) -> Columns:
         """Reader.scan."""
         compiled = compile_scan(scan)
+        self._sort()
         with self._connection.cursor() as cursor:
             rows = cursor.execute(compiled.sql, compiled.parameters).fetchall()
         answer = _columns(list(scan.select), rows)
@@ -104,12 +115,14 @@ class DuckStore:
 
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Reader.texts."""
+        self._sort()
         with self._connection.cursor() as cursor:
             return dict(cursor.execute(_TEXTS, [[clean_text(name) for name in hashes]]).fetchall())
 
     def sql(self, query: str, limit: int | None = None) -> Columns:
         """Reader.sql: one statement, in a transaction that cannot write, on a connection that reaches no other file."""
         query = clean_text(query)
+        self._sort()
         with self._connection.cursor() as cursor:
             try:
                 _check_reading(cursor.extract_statements(query))
@@ -124,6 +137,7 @@ class DuckStore:
 
     def unsettled(self, limit: int) -> Unsettled:
         """Store.unsettled."""
+        self._sort()
         with self._settling, self._connection.cursor() as cursor:
             return settling.unsettled(cursor, limit)
 
@@ -136,6 +150,7 @@ class DuckStore:
 
     def parents(self, traces: Collection[str]) -> dict[str, dict[str, str]]:
         """Store.parents."""
+        self._sort()
         with self._connection.cursor() as cursor:
             return settling.parents(cursor, traces)
 
@@ -146,11 +161,13 @@ class DuckStore:
 
     def positions(self) -> dict[str, str]:
         """Store.positions."""
+        self._sort()
         with self._connection.cursor() as cursor:
             return dict(cursor.execute("SELECT path, position FROM positions").fetchall())
 
     def forget(self, before_ns: int | None = None, bytes_max: int | None = None) -> int:
         """Store.forget."""
+        self._sort()
         with self._settling, self._connection.cursor() as cursor:
             return retention.forget(
                 cursor, self.path, self._clock(), before_ns, bytes_max, self.size_bytes, self._committing
@@ -158,6 +175,7 @@ class DuckStore:
 
     def clear_demo(self) -> int:
         """Store.clear_demo."""
+        self._sort()
         with self._settling, self._committing, self._connection.cursor() as cursor:
             removed = retention.clear_demo(cursor, self.path)
             self._committer = Committer(cursor)  # it took texts and digests for kept that are gone now
@@ -170,6 +188,7 @@ class DuckStore:
 
     def tidy(self) -> None:
         """Store.tidy."""
+        self._sort()
         with self._settling, self._connection.cursor() as cursor:
             retention.tidy(cursor, self.path, self._clock())
 
@@ -185,6 +204,8 @@ class DuckStore:
     def close(self) -> None:
         """Store.close; safe to call twice."""
         self._checkpointer.close()
+        with suppress(TachographError):
+            self._sort()
         if not self._is_read_only:
             with suppress(TachographError):  # a log that cannot be worked in now is read at the next start
                 self._checkpoint()

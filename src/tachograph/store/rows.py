@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 from tachograph.model import Content, Event, Meaning, Point, Report, Source, Span, Usage
 from tachograph.store import identity
 from tachograph.store.identity import json_bytes, name_of, text_bytes
+from tachograph.store.landing import Parcel
 from tachograph.store.schema import TABLES
 
 Values = Sequence[Any]
@@ -58,13 +59,12 @@ def table(name: str, columns: Mapping[str, Values]) -> Table:
     return Table.from_arrays(arrays, names=names)
 
 
-def spans(spans: Sequence[Span], seq: int, source_ids: Sequence[str], keep: Keep) -> dict[str, Values]:
+def spans(spans: Sequence[Span], seqs: Values, source_ids: Sequence[str], keep: Keep) -> dict[str, Values]:
     """Columns of spans."""
     raw = _fields(Span, spans)
-    count = len(spans)
     starts, ends = raw["start_ns"], raw["end_ns"]
     columns: dict[str, Values] = {
-        "seq": [seq] * count,
+        "seq": seqs,
         "source_id": source_ids,
         "start_ns": _times(starts),
         "end_ns": _times(ends),
@@ -80,11 +80,11 @@ def spans(spans: Sequence[Span], seq: int, source_ids: Sequence[str], keep: Keep
     return columns
 
 
-def events(events: Sequence[Event], seq: int, source_ids: Sequence[str], keep: Keep) -> dict[str, Values]:
+def events(events: Sequence[Event], seqs: Values, source_ids: Sequence[str], keep: Keep) -> dict[str, Values]:
     """Columns of events."""
     raw = _fields(Event, events)
     columns: dict[str, Values] = {
-        "seq": [seq] * len(events),
+        "seq": seqs,
         "source_id": source_ids,
         "time_ns": _times(raw["time_ns"]),
         "observed_ns": _times(raw["observed_ns"]),
@@ -100,12 +100,12 @@ def events(events: Sequence[Event], seq: int, source_ids: Sequence[str], keep: K
     return columns
 
 
-def samples(points: Sequence[Point], seq: int, series_ids: Sequence[str]) -> dict[str, Values]:
+def samples(points: Sequence[Point], seqs: Values, series_ids: Sequence[str]) -> dict[str, Values]:
     """Columns of samples."""
     raw = _fields(Point, points)
     values = raw["value"]
     columns: dict[str, Values] = {
-        "seq": [seq] * len(points),
+        "seq": seqs,
         "series_id": series_ids,
         "start_ns": _times(raw["start_ns"]),
         "time_ns": _times(raw["time_ns"]),
@@ -156,10 +156,22 @@ def sources(sources: Mapping[str, Source]) -> dict[str, Values]:
     }
 
 
-def reports(reports: Sequence[Report], seq: int, are_demo: Sequence[bool]) -> dict[str, Values]:
+def commits(parcels: Sequence[Parcel]) -> dict[str, Values]:
+    """Columns of commits."""
+    return {
+        "seq": [parcel.seq for parcel in parcels],
+        "time_ns": [parcel.time_ns for parcel in parcels],
+        "spans": [sum(len(batch.spans) for batch in parcel.batches) for parcel in parcels],
+        "events": [sum(len(batch.events) for batch in parcel.batches) for parcel in parcels],
+        "points": [sum(len(batch.points) for batch in parcel.batches) for parcel in parcels],
+        "is_demo": [any(batch.is_demo for batch in parcel.batches) for parcel in parcels],
+    }
+
+
+def reports(reports: Sequence[Report], seqs: Values, are_demo: Sequence[bool]) -> dict[str, Values]:
     """Columns of reports."""
     return {
-        "seq": [seq] * len(reports),
+        "seq": seqs,
         "report_id": [report.report_id for report in reports],
         "origin": [report.origin for report in reports],
         "trace_id": [report.trace_id for report in reports],

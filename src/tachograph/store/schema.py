@@ -1,8 +1,8 @@
 """The tables that everything is kept in: one description for every engine, read by all of them.
 
-Types: `text`, `int` (64 bit), `float`, `bool`, `json` (text that holds JSON). Text is never NULL ("" = none); the other
-types are NULL where unknown. Columns ending in `_ns` are nanoseconds since 1970 (UTC). Tokens in spans and events are
-inclusive, as the GenAI conventions count; in calls they are disjoint.
+Types: `text`, `int` (64 bit), `float`, `bool`, `json` (text that holds JSON), `blob` (bytes). Text is never NULL
+("" = none); the other types are NULL where unknown. Columns ending in `_ns` are nanoseconds since 1970 (UTC). Tokens in
+spans and events are inclusive, as the GenAI conventions count; in calls they are disjoint.
 """
 
 from __future__ import annotations
@@ -334,6 +334,14 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         events         int
         points         int
         is_demo        bool
+        """
+    ),
+    "landed": _columns(
+        """
+        seq            int
+        time_ns        int
+        is_set_aside   bool  no table can hold it: kept here, and not tried again
+        data           blob  MessagePack of small commits that are not yet sorted into the tables
         """
     ),
     "digests": _columns(

@@ -172,12 +172,13 @@ def _gather(con: Con, since: int, until: int, changed: Changed, before: dict[str
                     {"first": first, "last": min(since, last)},
                 )
     if before:
-        _gather_all(con, before)
+        # A trace that they win just now may have records from before their own first one.
+        starts = [state.first_seq for state in before.values()]
+        _gather_all(con, before, min(starts if first is None else [*starts, first]))
 
 
-def _gather_all(con: Con, before: dict[str, State]) -> None:
-    """Add every settled or just settling record of the sessions to `fresh`."""
-    first = min(state.first_seq for state in before.values())
+def _gather_all(con: Con, before: dict[str, State], first: int) -> None:
+    """Add every settled or just settling record of the sessions, from commit `first` on, to `fresh`."""
     settled = value(con, "SELECT max(value::BIGINT) FROM meta WHERE key = 'settled_seq'") or 0
     last = max(settled, value(con, "SELECT max(seq) FROM new_records") or 0)
     with given(con, "given_sessions", {"session_id": texts(before)}):
