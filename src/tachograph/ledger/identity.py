@@ -6,7 +6,7 @@ session, the input tokens and the time. Ids that a local server counts up (`chat
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Final
 
 import msgspec
@@ -19,6 +19,10 @@ RANKS: Final = {"provider": 50, "hook": 40, "transcript": 30, "log": 20, "span":
 PROVIDER_SCOPES: Final = ("com.anthropic.sdk.",)
 # An id shorter than this many characters may come again for another call.
 STRONG_ID: Final = 20
+
+# A session id that is given as its SHA-256 is cut to so many hex digits.
+HASHED_ID: Final = 16
+_HEX: Final = frozenset("0123456789abcdef")
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 
@@ -80,7 +84,7 @@ def _of_event(event: Event, meaning: Meaning, is_demo: bool) -> Report:
 
 
 def _digest(told: str | bytes) -> str:
-    return blake2b(told.encode() if isinstance(told, str) else told, digest_size=12).hexdigest()
+    return blake2b(told.encode("utf-8", "replace") if isinstance(told, str) else told, digest_size=12).hexdigest()
 
 
 def source_of(told: Report) -> str:
@@ -91,9 +95,14 @@ def source_of(told: Report) -> str:
 
 
 def scope_of(told: Report, session_id: str) -> str:
-    """Within what weak identities hold: the session, else the trace; "" = nowhere."""
+    """Within what weak identities hold: the session, else the trace; "" = nowhere.
+
+    Sessions go by their hash, because an exporter may give the hash for the id (@damngamerz/pi-otel does), while the
+    agent's own file gives the id.
+    """
     if session_id:
-        return "session:" + session_id
+        is_hash = len(session_id) == HASHED_ID and set(session_id) <= _HEX
+        return "session:" + (session_id if is_hash else sha256(session_id.encode("utf-8", "replace")).hexdigest()[:HASHED_ID])
     return "trace:" + told.trace_id if told.trace_id else ""
 
 
@@ -136,4 +145,4 @@ def keys(told: Report, session_id: str) -> list[int]:
         names.append(f"span:{told.trace_id}:{told.span_id}")
     if has_place(told):
         names.append(f"trace:{told.trace_id}")
-    return [int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True) for name in names]
+    return [int.from_bytes(blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "little", signed=True) for name in names]

@@ -15,7 +15,7 @@ Clock = Callable[[], int]
 SECOND_NS: Final = 1_000_000_000
 QUIET_NS: Final = SECOND_NS // 20  # nothing came for so long: settle now, nobody is slowed down
 SETTLE_EVERY_NS: Final = SECOND_NS  # under load: not more often than this
-SHARE: Final = 4  # under load: a quarter of the time at most ...
+SHARE: Final = 10  # under load: a tenth of the time at most, so that nobody who sends waits for it
 CREDIT_NS: Final = SECOND_NS  # ... and so much in one go, saved up while there was nothing to do
 READER_WAITS_NS: Final = SECOND_NS // 4  # a page is shown after this with what is settled by then
 CLOSING_SETTLES_NS: Final = 2 * SECOND_NS
@@ -26,7 +26,7 @@ CLOSE_S: Final = 30.0  # for a portion under way
 class Settler:
     """Has the ledger work commits into calls: soon when it is quiet, seldom under load, at once for a reader.
 
-    While commits go on, settling has a quarter of the time, counted as credit that grows with the clock; a reader who
+    While commits go on, settling has a tenth of the time, counted as credit that grows with the clock; a reader who
     comes when it is used up is answered as of the last settlement, which is then seconds old at most.
     """
 
