@@ -84,7 +84,11 @@ def _of_event(event: Event, meaning: Meaning, is_demo: bool) -> Report:
 
 
 def _digest(told: str | bytes) -> str:
-    return blake2b(told.encode("utf-8", "replace") if isinstance(told, str) else told, digest_size=12).hexdigest()
+    return blake2b(_bytes(told) if isinstance(told, str) else told, digest_size=12).hexdigest()
+
+
+def _bytes(told: str) -> bytes:
+    return told.encode("utf-8", "replace")  # half a surrogate pair is no reason to lose a call
 
 
 def source_of(told: Report) -> str:
@@ -102,7 +106,7 @@ def scope_of(told: Report, session_id: str) -> str:
     """
     if session_id:
         is_hash = len(session_id) == HASHED_ID and set(session_id) <= _HEX
-        return "session:" + (session_id if is_hash else sha256(session_id.encode("utf-8", "replace")).hexdigest()[:HASHED_ID])
+        return "session:" + (session_id if is_hash else sha256(_bytes(session_id)).hexdigest()[:HASHED_ID])
     return "trace:" + told.trace_id if told.trace_id else ""
 
 
@@ -145,4 +149,4 @@ def keys(told: Report, session_id: str) -> list[int]:
         names.append(f"span:{told.trace_id}:{told.span_id}")
     if has_place(told):
         names.append(f"trace:{told.trace_id}")
-    return [int.from_bytes(blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "little", signed=True) for name in names]
+    return [int.from_bytes(blake2b(_bytes(name), digest_size=8).digest(), "little", signed=True) for name in names]
