@@ -1,6 +1,7 @@
 """Questions to a store of millions of spans: pages and commands over the real server, in milliseconds.
 
-`--make FOLDER` fills a store first (30 days, 3 million spans: some ten minutes); without it FOLDER is used as it is.
+`--make SPANS` fills the store first, over 30 days (3 million take some ten minutes); without a folder it is a temporary
+one of 300,000 spans.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -87,15 +89,24 @@ def page(port: int, path: str) -> bytes:
 def main() -> None:
     """Print how long each question takes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--make", type=int, metavar="SPANS")
     given = parser.parse_args()
-    if given.make:
-        make(given.folder, given.make)
-    store = open_store(given.folder, time.time_ns)
+    if given.folder is not None:
+        ask(given.folder, given.make or 0)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        ask(Path(folder), given.make or 300_000)
+
+
+def ask(folder: Path, spans: int) -> None:
+    """Fill the store where that is wanted, and put every question to it."""
+    if spans:
+        make(folder, spans)
+    store = open_store(folder, time.time_ns)
     total = store.scan(Scan("spans", {"n": Agg("count")})).data["n"][0]
     calls = store.scan(Scan("calls", {"n": Agg("count")})).data["n"][0]
-    size = sum(path.stat().st_size for path in given.folder.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{total:,} spans, {calls:,} calls, {size / total:.0f} bytes a span on disk")
     trace = store.scan(Scan("spans", {"id": "trace_id"}, limit=1, offset=total // 2)).data["id"][0]
     session = store.scan(Scan("sessions", {"id": "session_id"}, limit=1, offset=5)).data["id"][0]
@@ -108,7 +119,7 @@ def main() -> None:
     timed("text search, a word that is there", lambda: questions.search(store, load.WORDS[40]))
     timed("text search, a word that is not", lambda: questions.search(store, "zyzzyva-not-there"))
     store.close()
-    server = Server(given.folder)
+    server = Server(folder)
     try:
         print(f"ready after {server.ready_s:.2f} s, {server.memory_bytes() / 1e6:.0f} MB")
         for name, path in (
