@@ -49,7 +49,8 @@ class Server:
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.http), timeout=1).close()
+                for port in (self.http, self.grpc, self.web):
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
                 if self.process.poll() is not None or time.monotonic() - started > 30:
