@@ -10,7 +10,7 @@ import pytest
 from tachograph.errors import Busy, Corrupt, Rejected
 from tachograph.model import Batch, Event, Source
 from tachograph.pipeline import Road, Settled, Settler, Stage
-from tachograph.pipeline.settler import SECOND_NS
+from tachograph.pipeline.settler import SECOND_NS, SHARE
 from tachograph.scan import Columns, Scan
 from tachograph.store.contract import Store
 from tachograph.telemetry import Telemetry
@@ -368,7 +368,7 @@ def test_readers_keep_to_the_share_of_the_time_too() -> None:
     assert settler.catch_up(within_ns=3 * SECOND_NS), "there was credit for it"
     backlog.left, backlog.commits = 1, 2
     assert not settler.catch_up(within_ns=3 * SECOND_NS), "and it is used up"
-    backlog.clock.now_ns += 4 * SECOND_NS
+    backlog.clock.now_ns += SHARE * SECOND_NS
     assert settler.catch_up(within_ns=3 * SECOND_NS)
     assert backlog.left == 0
 
