@@ -243,3 +243,31 @@ def test_reports_are_made_of_calls_only() -> None:
     batch = Batch(spans=spans, events=[event])
     identity.report(batch)
     assert [r.origin for r in batch.reports] == ["span", "log"]
+
+
+def announced(report_id: str, second: int) -> Report:
+    """A request of Codex that was accepted: its stream tells the tokens when it completes."""
+    told = call_report(report_id, "log", is_rollup=True, http_status=200)
+    told.name, told.start_ns, told.end_ns = "codex.api_request", START + second * SECOND, START + (second + 1) * SECOND
+    return told
+
+
+def completed(report_id: str, second: int, tokens_in: int) -> Report:
+    told = call_report(report_id, "log", is_timed=False, usage=Usage(tokens_in, output=5))
+    told.name = "codex.sse_event"
+    told.start_ns = told.end_ns = START + second * SECOND
+    return told
+
+
+def test_an_announced_call_is_the_one_that_completes_after_it() -> None:
+    told = [announced("l1", 0), completed("l2", 8, 100), announced("l3", 20), completed("l4", 40, 200)]
+    calls = calls_of(told, {r.report_id: "s" for r in told}, {})
+    assert [sorted(c.reports) for c in sorted(calls, key=lambda c: c.start_ns)] == [["l1", "l2"], ["l3", "l4"]]
+    first = min(calls, key=lambda c: c.start_ns)
+    assert (first.start_ns, first.end_ns) == (START, START + 8 * SECOND), "from the request to the end of its stream"
+
+
+def test_an_announced_call_whose_end_was_lost_is_a_call_of_unknown_usage() -> None:
+    told = [announced("l1", 0), completed("l2", 8, 100), announced("l3", 20)]
+    calls = sorted(calls_of(told, {r.report_id: "s" for r in told}, {}), key=lambda c: c.start_ns)
+    assert [(c.status, c.usage_status) for c in calls] == [("ok", "reported"), ("ok", "unknown")]

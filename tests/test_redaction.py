@@ -364,3 +364,17 @@ def test_recordings_come_through_unchanged() -> None:
         texts = [json.loads(line) for line in file]
     assert len(texts) > 1000
     assert [text for text in texts if redact_text(text) != text] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("serve --password correct-horse --verbose", "serve --password [redacted:password] --verbose"),
+        ("--api-key canary7canary", "--api-key [redacted:api_key]"),
+        ("run --token=abcdef123 x", "run --token=[redacted:token] x"),
+        ("run --token-count 100000 --password $PASSWORD", "run --token-count 100000 --password $PASSWORD"),
+        ("xsk-ant-api03-abcdefgh1234", "x[redacted:anthropic_key]"),
+    ],
+)
+def test_command_lines_and_keys_that_something_is_glued_to(text: str, expected: str) -> None:
+    assert redact_text(text) == expected

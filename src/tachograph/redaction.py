@@ -74,6 +74,10 @@ _SECRET = (
 _SECRETS = f"(?:{_SECRET})[sS]?"
 _TOKEN = "[A-Za-z][_-]?(?:Token|TOKEN)|[A-Za-z][_-]token"
 _HEADER = _cased("authorization", "cookie") + "[sS]?"
+# What is given to a program on its command line: `--api-key X`, `--password=X`.
+_FLAGS = _cased(
+    "password", "passwd", "token", "auth_token", "access_token", "api_key", "secret", "client_secret", "secret_key"
+)
 _NAMED = f"(?:{_PASSWORD}|{_SECRETS}|{_TOKEN})(?:{_QUOTE})?{_SIGN}"
 _NAMED_QUOTED = f"(?:{_PASSWORD}|{_SECRETS}|{_TOKEN}|{_HEADER})(?:{_QUOTE})?{_SIGN}\\[?{_BLANK}{_QUOTE}"
 # Any of the names, then a sign, then something that might be a value: for attributes and texts alike.
@@ -97,10 +101,12 @@ _SHAPES: Final = (
         f"-----BEGIN [A-Z0-9 ]{{0,30}}{_PEM_END}(?:{_PEM}*?-----END [A-Z0-9 ]{{0,30}}{_PEM_END}|{_PEM}*)",
         trigger="-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY",
     ),
-    _Shape("anthropic_key", f"sk-ant-{_SOLID}{{8,}}"),
+    # Too long to stand in a word by chance: found also where something is glued before them.
+    _Shape("anthropic_key", f"sk-ant-{_SOLID}{{8,}}", keep="(?:)"),
     _Shape("langfuse_key", f"[ps]k-lf-{_SOLID}{{8,}}"),
     _Shape("openai_key", f"sk-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}{{0,99}}[0-9])"),
     _Shape("google_key", f"AIza{_SOLID}{{30,}}|ya29\\.{_SOLID}{{16,}}|GOCSPX-{_SOLID}{{16,}}"),
+    _Shape("github_token", "gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}", keep="(?:)"),
     _Shape("github_token", "gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"),
     _Shape("gitlab_token", f"gl(?:pat|ptt|dt|rt|cbt|soat|ft|imt|agent)-{_SOLID}{{16,}}"),
     _Shape("slack_token", f"xox[abceoprs]-{_SOLID}{{10,}}|xapp-{_SOLID}{{16,}}"),
@@ -150,6 +156,7 @@ _SHAPES: Final = (
         keep=rf"{_cased('cookie')}(?:{_QUOTE})?{_BLANK}:{_BLANK}(?:{_QUOTE})?",
         ahead=r"(?=[^\x00-\x20\"'\\=;]{1,64}=)",
     ),
+    _Shape("", f"{_VALUE}{{6,}}", keep=f"--{_FLAGS}[ =]", ahead="(?![$*%<\\[])"),
     _Shape("", f"(?!\\[redacted:){_QUOTED}", keep=_NAMED_QUOTED, trigger=_NAMED_TRIGGER),
     _Shape(
         "",

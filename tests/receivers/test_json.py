@@ -202,12 +202,15 @@ def test_ids_that_are_none_cost_their_record_only() -> None:
         assert "expected 32 hex digits" in batch.reasons[0]
 
 
-def test_a_body_without_its_records_is_told_so() -> None:
-    batch = otlp.decode("traces", b'{"resource_spans": []}', otlp.JSON)
-    assert batch.rejected == 0
-    answer = json.loads(otlp.response("traces", batch, otlp.JSON))
-    assert 'no "resourceSpans"' in answer["partialSuccess"]["errorMessage"]
-    assert otlp.response("traces", otlp.decode("traces", b"{}", otlp.JSON), otlp.JSON) == b"{}"
+@pytest.mark.parametrize("body", [b'{"resource_spans": []}', b'{"resourceLogs": []}'])
+def test_a_body_without_its_records_is_not_told_that_it_is_kept(body: bytes) -> None:
+    with pytest.raises(Rejected, match='no "resourceSpans"; expected an OTLP traces request'):
+        otlp.decode("traces", body, otlp.JSON)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"resourceSpans": []}', b'{"resourceSpans": null}'])
+def test_an_empty_request_succeeds(body: bytes) -> None:
+    assert otlp.response("traces", otlp.decode("traces", body, otlp.JSON), otlp.JSON) == b"{}"
 
 
 def test_answers_are_in_json_with_64_bit_numbers_as_strings() -> None:

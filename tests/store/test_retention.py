@@ -211,6 +211,10 @@ def test_clearing_the_demo_leaves_only_what_is_real(tmp_path: Path, is_sealed: b
         assert "shared" in texts, "a real record refers to it"
         assert is_sealed or texts == ["shared"]
         assert rows(store, "SELECT count(*) AS n FROM commits WHERE is_demo") == [{"n": 0}]
+        for table in ("series", "sources"):
+            used = "samples" if table == "series" else "spans"
+            key = f"{table.removesuffix('s') if table == 'sources' else table}_id"
+            assert rows(store, f"SELECT {key} FROM {table} WHERE {key} NOT IN (SELECT {key} FROM {used})") == [], table
         assert store.clear_demo() == 0
         play(store)
         assert count(store, "spans") == 3, "it can be played again"

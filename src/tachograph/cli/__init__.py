@@ -36,6 +36,7 @@ INTERRUPTED: Final = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error is one line on stderr and a hint."""
     words = list(sys.argv[1:] if argv is None else argv)
+    os.umask(0o077)  # prompts and answers are nobody else's, in the store as in its backups
     try:
         if not words:
             build_parser("").print_help(sys.stderr)

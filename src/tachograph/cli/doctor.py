@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from tachograph.cli.tables import Column, write_json, write_lines, write_table
 if TYPE_CHECKING:
     from tachograph.config import Settings
     from tachograph.questions import Arrival, Finding
+
+# A line that sets variables, as shells take it.
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")
 
 EXAMPLES = ("tachograph doctor", "tachograph doctor --json")
 
@@ -96,9 +100,14 @@ def _findings(missing: Sequence[Finding]) -> Iterator[str]:
     for finding in missing:
         yield ""
         yield f"{finding.who}: {finding.what}"
-        yield from (f"    {line}" for line in finding.lines)
+        yield from (f"    {_line(line)}" for line in finding.lines)
         if finding.where:
             yield f"    in {finding.where}"
+
+
+def _line(line: str) -> str:
+    """A line to set as it is typed: variables have to be exported to reach the agent."""
+    return f"export {line}" if _VARIABLE.match(line) else line
 
 
 def _connect() -> Iterator[str]:
@@ -109,7 +118,7 @@ def _connect() -> Iterator[str]:
     for name, (lines, where) in CONNECT.items():
         yield ""
         yield f"{name}, in {where}:"
-        yield from (f"    {line}" for line in lines)
+        yield from (f"    {_line(line)}" for line in lines)
 
 
 def _as_json(

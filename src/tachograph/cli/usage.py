@@ -94,5 +94,7 @@ def _notes(totals: Mapping[str, Any]) -> list[str]:
     if totals["unpriced_calls"]:
         notes.append(f"unpriced: {totals['unpriced_calls']} calls have no known price and are not in the cost")
     if totals["partial"]:
-        notes.append(f"partial: {totals['partial']} calls do not tell all their tokens")
+        notes.append(
+            f"partial: {totals['partial']} calls do not tell all their tokens, or their source may have lost others"
+        )
     return notes

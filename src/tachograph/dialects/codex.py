@@ -44,15 +44,17 @@ def _finish_event(event: Event, meaning: Meaning) -> None:
         # A stream that breaks off tells so instead of its tokens; its request was told as a success.
         meaning.is_error = text(event.attributes.get("event.kind")) == "response.failed"
         meaning.is_call = meaning.usage is not None or meaning.is_error
+        meaning.is_timed = False
         meaning.role = MODEL_CALL if meaning.is_call else STEP
         meaning.is_noise = not meaning.is_call
         meaning.operation = "chat" if meaning.is_call else ""
     elif event.name == "codex.api_request":
-        # A request that succeeded is told again, with its tokens, when its stream completes.
+        # A request that succeeded announces a call: its tokens are told when its stream completes, if that is exported.
         failed = status >= 400 or (status == 0 and bool(event.attributes.get("error.message")))
         meaning.is_error = failed
-        meaning.is_call = failed and str(event.attributes.get("endpoint", "/responses")).endswith("/responses")
-        meaning.role = MODEL_CALL if meaning.is_call else STEP
+        meaning.is_call = str(event.attributes.get("endpoint", "/responses")).endswith("/responses")
+        meaning.is_rollup = meaning.is_call and not failed
+        meaning.role = MODEL_CALL if meaning.is_call and failed else STEP
         meaning.operation = "chat" if meaning.is_call else ""
         meaning.is_noise = not meaning.is_call
         meaning.error_type = str(status) if failed and status else meaning.error_type
@@ -61,8 +63,9 @@ def _finish_event(event: Event, meaning: Meaning) -> None:
     elif event.name in ("codex.tool_result", "codex.user_prompt"):
         meaning.is_error = truth(event.attributes.get("success")) is False
         space = text(event.attributes.get("tool_namespace"))
-        if space.startswith("mcp__") and meaning.tool_name:
-            meaning.tool_name = f"{space}__{meaning.tool_name}"
+        name = meaning.tool_name.removeprefix(space)
+        if name:
+            meaning.tool_name = f"{space}__{name}" if space.startswith("mcp__") else name
     elif event.name not in ("codex.conversation_starts", "codex.tool_decision", "codex.turn_cost"):
         meaning.is_noise = True
 

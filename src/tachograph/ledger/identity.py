@@ -127,6 +127,11 @@ def has_place(told: Report) -> bool:
     return told.origin == "span" or (bool(told.span_id) and told.meaning.is_rollup)
 
 
+def announces(told: Report) -> bool:
+    """Whether a report tells only that a call began: its end, with the tokens, is told by another, if at all."""
+    return told.origin == "log" and told.meaning.is_rollup and told.meaning.usage is None
+
+
 def weak(told: Report, scope: str) -> str:
     """The identity under which a report without a common id is compared with others of its scope; "" = none."""
     if not scope:
@@ -147,6 +152,8 @@ def keys(told: Report, session_id: str) -> list[int]:
         names.append(f"untold:{scope}")  # failures that others tell of are not made up a second time
     if told.span_id:
         names.append(f"span:{told.trace_id}:{told.span_id}")
+    if scope and (announces(told) or not told.meaning.is_timed):
+        names.append(f"announced:{scope}")
     if has_place(told):
         names.append(f"trace:{told.trace_id}")
     return [int.from_bytes(blake2b(_bytes(name), digest_size=8).digest(), "little", signed=True) for name in names]

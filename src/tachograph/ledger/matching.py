@@ -98,7 +98,7 @@ def match(
     clusters = _by_ids(ordered, scopes)
     clusters = _by_span(clusters)
     clusters = _by_tree(clusters, parents)
-    return _by_likeness(clusters, scopes)
+    return _by_announcement(_by_likeness(clusters, scopes), scopes)
 
 
 def _by_ids(reports: list[Report], scopes: Mapping[str, str]) -> list[Cluster]:
@@ -249,3 +249,26 @@ def _by_likeness(clusters: list[Cluster], scopes: Mapping[str, str]) -> list[Clu
 
 def _differ(one: int | None, other: int | None) -> bool:
     return one is not None and other is not None and one != other
+
+
+def _by_announcement(clusters: list[Cluster], scopes: Mapping[str, str]) -> list[Cluster]:
+    """Join a call whose end alone was told to the last announcement before it in its scope; what is left of the
+    announcements are calls whose end was lost."""
+    begun: dict[str, list[Cluster]] = defaultdict(list)
+    ended: dict[str, list[Cluster]] = defaultdict(list)
+    for cluster in clusters:
+        scope = next((s for r in cluster.reports if (s := scopes[r.report_id])), "")
+        if all(identity.announces(r) for r in cluster.reports):
+            begun[scope].append(cluster)
+        elif any(not r.meaning.is_timed for r in cluster.reports):
+            ended[scope].append(cluster)
+    gone: set[int] = set()
+    for scope, ends in ended.items():
+        open_ones = sorted(begun.get(scope, ()), key=lambda c: (c.start_ns, c.order))
+        for end in sorted(ends, key=lambda c: (c.end_ns, c.order)):
+            before = [c for c in open_ones if c.start_ns <= end.end_ns and not c.contradicts(end)]
+            if before:
+                open_ones.remove(before[-1])
+                gone.add(id(before[-1]))
+                end.absorb(before[-1])
+    return [c for c in clusters if id(c) not in gone]

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import fields
 
-from tachograph.ledger.identity import RANKS
+from tachograph.ledger.identity import RANKS, announces
 from tachograph.ledger.matching import Cluster
 from tachograph.model import MODEL_CALL, Call, Meaning, Report, Usage
 
@@ -18,6 +18,8 @@ _APART: Final = {
     *("is_cut_short", "is_timed"),
     *("dialect", "failed_attempts", "session_id", "error_type", "error_message", "http_status"),
 }
+# What an announcement cannot know: it tells of the request, not of the answer.
+_OF_THE_END: Final = ("duration_ns", "ttft_ns", "finish_reason")
 _PLAIN: Final = tuple(f.name for f in fields(Meaning) if f.name not in _APART)
 _TOKENS: Final = tuple(f.name for f in fields(Usage))
 _ABORTED: Final = ("abort", "cancel")
@@ -31,7 +33,7 @@ def call_of(cluster: Cluster, sessions: dict[str, str]) -> Call:
     for name in _PLAIN:
         for told in reports:
             value = getattr(told.meaning, name)
-            if value not in ("", None):
+            if value not in ("", None) and not (name in _OF_THE_END and announces(told)):
                 setattr(meaning, name, value)
                 provenance[name] = told.report_id
                 break
@@ -170,12 +172,16 @@ def _outcome(call: Call, reports: list[Report], provenance: dict[str, str]) -> N
 
 def _times(call: Call, reports: list[Report], provenance: dict[str, str]) -> None:
     """Start and end by the report that measured them: a span first, else the one that knows its duration."""
+    begun = [told for told in reports if announces(told)]
+    reports = [told for told in reports if not announces(told)] or reports
     timed = sorted(
         reports, key=lambda r: (r.origin != "span", r.end_ns == r.start_ns, -r.rank, r.start_ns, r.report_id)
     )
     best = timed[0]
     call.start_ns, call.end_ns = best.start_ns, best.end_ns
     provenance["start_ns"] = provenance["end_ns"] = best.report_id
+    if begun and best.start_ns == best.end_ns and begun[0].start_ns < best.end_ns:
+        call.start_ns, provenance["start_ns"] = begun[0].start_ns, begun[0].report_id
     traced = next((r for r in timed if r.origin == "span"), None) or next((r for r in timed if r.trace_id), None)
     if traced is not None:
         call.trace_id = traced.trace_id
@@ -192,7 +198,7 @@ def attempts(call: Call, failed: list[Call]) -> list[Call]:
     for number in range(1, call.meaning.failed_attempts - told + 1):
         meaning = copy(call.meaning)
         meaning.usage = None
-        meaning.cost_nanousd = meaning.ttft_ns = meaning.http_status = None
+        meaning.cost_nanousd = meaning.ttft_ns = meaning.http_status = meaning.duration_ns = None
         meaning.cost_kind = meaning.finish_reason = meaning.response_id = meaning.request_id = meaning.message_id = ""
         meaning.is_error, meaning.error_type, meaning.attempt = True, "attempt_failed", number
         made.append(

@@ -255,7 +255,8 @@ def _of_calls(reader: Reader) -> Iterable[Finding]:
             yield Finding(
                 "partial",
                 row["agent"] or "unknown agent",
-                f"{row['partial']} calls do not tell all their tokens (streaming without usage, or cut off)",
+                f"{row['partial']} calls do not tell all their tokens (streaming without usage), "
+                "or come from a source that may lose the end of a session",
             )
     nameless = Scan("calls", {"count": Agg("count")}, (Match("session_id", "=", ""), Match("trace_id", "=", "")))
     count = reader.scan(nameless).data["count"]

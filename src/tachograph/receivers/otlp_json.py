@@ -33,9 +33,10 @@ def read(signal: str, body: bytes, batch: Batch) -> None:
     """Put the records of a JSON Export*ServiceRequest into the batch; raises Rejected, naming the JSON path."""
     decoder, key, reader = _READERS[signal]
     groups = getattr(_parse(decoder, body), key)
-    if groups is None and body.strip() != b"{}":
-        camel = "resource" + key.removeprefix("resource_").title()
-        batch.reasons.append(f'request body: got no "{camel}"; expected an OTLP {signal} request: nothing was kept')
+    camel = "resource" + key.removeprefix("resource_").title()
+    if groups is None and body.strip() != b"{}" and f'"{camel}"'.encode() not in body:
+        # Another signal's request, or one in snake_case: a 200 would tell its sender that it is kept.
+        raise Rejected(f'request body: got no "{camel}"; expected an OTLP {signal} request in lowerCamelCase')
     reader(groups or (), batch)
 
 

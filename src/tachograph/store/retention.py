@@ -330,6 +330,9 @@ def _write_anew(con: Con, tables: list[str]) -> None:
     con.execute("CHECKPOINT")  # the first one frees the blocks, the second cuts off those at the end
 
 
+_SOURCES_IN_USE: Final = " UNION ALL ".join(f"SELECT source_id FROM {table}" for table in ("spans", "events", "series"))
+
+
 def clear_demo(con: Con, folder: Path) -> int:
     """Store.clear_demo. The commits stay as empty ones, since numbers are never given twice.
 
@@ -353,6 +356,9 @@ def clear_demo(con: Con, folder: Path) -> int:
         con.execute("DELETE FROM positions WHERE seq IN (SELECT seq FROM commits WHERE is_demo)")
         for table in ("spans_hot", "events_hot", "samples_hot", "reports", "digests"):
             con.execute(f"DELETE FROM {table} WHERE seq IN ({demo})")
+        con.execute(f"DELETE FROM trace_parts WHERE first_seq IN ({demo}) AND last_seq IN ({demo})")
+        con.execute("DELETE FROM series WHERE series_id NOT IN (SELECT series_id FROM samples)")
+        con.execute(f"DELETE FROM sources WHERE source_id NOT IN ({_SOURCES_IN_USE})")
         con.execute("UPDATE commits SET spans = 0, events = 0, points = 0, is_demo = false WHERE is_demo")
         sessions.recount(con, {row[0] for row in stale})
         con.execute("DELETE FROM trace_sessions WHERE session_id NOT IN (SELECT session_id FROM sessions)")

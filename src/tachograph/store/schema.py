@@ -293,9 +293,9 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         models         json  distinct models of its calls
         start_ns       int
         end_ns         int
-        calls          int
+        calls          int   that went well
         failed_calls   int
-        partial_calls  int
+        partial_calls  int   went well, but tokens or further calls are not fully known
         unpriced_calls int
         input_tokens   int
         cache_read_tokens  int

@@ -318,7 +318,8 @@ def _fold_facts(con: Con, states: dict[str, State]) -> None:
 
 # Unpriced is a call whose tokens cost something that nobody could say; a failed one without usage is not.
 _CALLS: Final = f"""
-SELECT session_id, count(*), count(*) FILTER (status <> 'ok'), count(*) FILTER (usage_status = 'partial'),
+SELECT session_id, count(*) FILTER (status = 'ok'), count(*) FILTER (status <> 'ok'),
+    count(*) FILTER (status = 'ok' AND (usage_status <> 'reported' OR is_cut_short)),
     count(*) FILTER (cost_nanousd IS NULL AND (status = 'ok' OR usage_status = 'reported')),
     sum(input_tokens)::BIGINT, sum(cache_read_tokens)::BIGINT, sum(cache_write_tokens)::BIGINT,
     sum(output_tokens)::BIGINT, sum(reasoning_tokens)::BIGINT, sum(cost_nanousd)::BIGINT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -133,9 +134,14 @@ def _words(value: Any, depth: int = 0) -> str:
     return ""
 
 
+# What an agent puts before the user's words: whole <tagged>...</tagged> notes.
+_NOTES: Final = re.compile(r"^(<([\w-]+)[^>]*>.*?</\2>\s*)+")
+
+
 def _shorten(text: str) -> str:
     """One line of at most LENGTH_MAX characters, cut between words where that is possible."""
     line = " ".join(text[: LENGTH_MAX * 20].split())
+    line = _NOTES.sub("", line) or line
     if len(line) <= LENGTH_MAX:
         return line
     cut = line[: LENGTH_MAX - 1]

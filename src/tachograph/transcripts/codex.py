@@ -128,5 +128,6 @@ def _call(given: dict[str, Any], response_id: str, name: str, when: int, state: 
         response_id=response_id,
         prompt_id=_turn(state),
         usage=usage,
+        is_timed=False,
     )
     page.add(name, when, meaning, {}, told("output", output) if output else Content("output", "output", []))

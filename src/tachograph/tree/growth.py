@@ -116,6 +116,8 @@ class Growth:
             return
         places = _columns("report_id trace_id span_id")
         spans_of: dict[str, Node] = {}
+        # A log record names the span that it was written in, which may be the prompt's: only a span is its own place.
+        reported = (*reported, Match("origin", "=", "span"))
         for row in _rows(reader.scan(Scan("reports", places, reported, limit=SPAN_LIMIT))):
             span = self.by_span.get((row["trace_id"], row["span_id"]))
             if span is not None:
@@ -124,7 +126,9 @@ class Growth:
             self._call(row, spans_of)
 
     def _call(self, row: dict[str, Any], spans_of: dict[str, Node]) -> None:
-        told = [spans_of[report] for report in row["reports"] or [] if report in spans_of]
+        # An earlier attempt of a call is told of by the call's own reports, and is no span of its own.
+        is_attempt = "." in row["call_id"]
+        told = [] if is_attempt else [spans_of[report] for report in row["reports"] or [] if report in spans_of]
         own = self.by_span.get((row["trace_id"], row["span_id"])) if row["span_id"] else None
         node = next((n for n in ([own] if own else []) + told if not n.call_id), None)
         for other in told:

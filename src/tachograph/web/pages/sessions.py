@@ -64,11 +64,7 @@ def with_costs(reader: Reader, rows: Sequence[dict[str, Any]]) -> list[dict[str,
     for where in (Match("session_id", "in", ids), Match("trace_id", "in", traces)):
         if where.value:
             kinds |= {row["session"]: kind_of(row) for row in usage(reader, "session", where=(where,))["rows"]}
-    return [
-        row
-        | {"cost_kind": kinds.get(row["session_id"], ""), "ok_calls": (row["calls"] or 0) - (row["failed_calls"] or 0)}
-        for row in rows
-    ]
+    return [row | {"cost_kind": kinds.get(row["session_id"], ""), "ok_calls": row["calls"] or 0} for row in rows]
 
 
 def kind_of(row: dict[str, Any]) -> str:
