@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recordings import CAPTURES, prepared, requests
 from tachograph import ledger
 from tachograph.model import Batch, Content, Event, Meaning, Source, Span, Usage
 from tachograph.pricing import Prices
@@ -299,3 +300,17 @@ def test_nodes_of_different_traces_with_one_span_id_are_two(store: DuckStore) ->
     keep(store, [span(first, 1, None, session_id=session), span(second, 1, None, session_id=session)])
     nodes: list[Node] = [node for _, node in session_tree(store, session).walk()]
     assert len(nodes) == 2
+
+
+def test_an_earlier_attempt_stands_beside_its_call_and_takes_no_span_from_it(tmp_path: Path) -> None:
+    """A log record names the prompt's span, in which it was written: that span stays the prompt's."""
+    store = open_store(tmp_path, lambda: 1_795_300_000_000_000_000)
+    for batch in requests(CAPTURES / "claude-code-errors"):
+        store.commit([prepared(batch)])
+    while ledger.settle(store, Prices(None).price):
+        pass
+    session = store.scan(Scan("sessions", {"id": "session_id"})).data["id"][0]
+    tree = session_tree(store, session)
+    shown = [(node.role, node.status) for _, node in tree.walk() if node.role in ("prompt", "model_call")]
+    store.close()
+    assert shown == [("prompt", ""), ("model_call", "failed"), *[("model_call", "ok")] * 3]

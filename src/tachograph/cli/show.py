@@ -130,12 +130,17 @@ def _cells(indent: str, node: Node, about: dict[str, str]) -> list[str]:
     return [indent + _label(node, about.get(node.id, "")), *tokens, duration(node.duration_ns), cost]
 
 
+# Characters of an error beside its step: the whole of it stands on the page, and in `explain`.
+_ERROR_MAX = 48
+
+
 def _label(node: Node, about: str) -> str:
     word = _ROLES.get(node.role, ("", ()))[0]
     name = {"model_call": node.model, "tool_run": node.tool_name, "agent": node.subagent}.get(node.role) or node.name
     parts = [word, "" if node.role == "prompt" and about else name, f"“{about}”" if about else ""]
     if node.is_error:
-        parts.append(f"✗ {node.error or 'failed'}")
+        error = " ".join((node.error or "failed").split())
+        parts.append(f"✗ {error if len(error) <= _ERROR_MAX else error[: _ERROR_MAX - 1] + '…'}")
     if node.inner:
         parts.append(f"(+{node.inner} inner steps)")
     return " ".join(part for part in parts if part)

@@ -249,7 +249,13 @@ def _of_calls(reader: Reader) -> Iterable[Finding]:
     for row in usage(reader, ("provider", "model"))["rows"]:
         if row["unpriced_calls"] and row["model"] and not row["cost_usd"]:
             name = f"{row['provider']}/{row['model']}" if row["provider"] else row["model"]
-            yield Finding("unpriced", name, f"{row['unpriced_calls']} calls without a price", [], "the price overrides")
+            yield Finding(
+                "unpriced",
+                name,
+                f"{row['unpriced_calls']} calls without a price",
+                [],
+                "prices.toml in the home folder, if you know what they cost",
+            )
     for row in usage(reader, "agent")["rows"]:
         if row["partial"]:
             yield Finding(

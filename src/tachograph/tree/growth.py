@@ -128,7 +128,8 @@ class Growth:
     def _call(self, row: dict[str, Any], spans_of: dict[str, Node]) -> None:
         # An earlier attempt of a call is told of by the call's own reports, and is no span of its own.
         is_attempt = "." in row["call_id"]
-        told = [] if is_attempt else [spans_of[report] for report in row["reports"] or [] if report in spans_of]
+        told = [spans_of[report] for report in row["reports"] or [] if report in spans_of]
+        beside, told = told, [] if is_attempt else told
         own = self.by_span.get((row["trace_id"], row["span_id"])) if row["span_id"] else None
         node = next((n for n in ([own] if own else []) + told if not n.call_id), None)
         for other in told:
@@ -136,6 +137,9 @@ class Growth:
         if node is None:
             node = _call_node(row)
             self.others.append(node)
+            above = self._above(beside[0]) if is_attempt and beside else None
+            if above is not None:
+                self.near[node.id] = above
         node.is_repeat = False
         node.role = MODEL_CALL
         node.call_id = row["call_id"]
@@ -150,6 +154,10 @@ class Growth:
         for key in (row["response_id"], row["request_id"]):
             if key:
                 self.by_call_key[key] = node
+
+    def _above(self, node: Node) -> Node | None:
+        """The span that a span lies in, where it is known."""
+        return self.by_span.get(self.span_parents.get(node.id, ("", "")))
 
     def events(self, reader: Reader, where: tuple[Match | Any_, ...], session_id: str = "") -> None:
         """Make nodes of prompts, tool runs and agents that no span tells; hang the others on what they tell of."""

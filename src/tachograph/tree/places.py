@@ -108,7 +108,8 @@ class Places:
     def _make_prompts(self, loose: list[Node]) -> None:
         """A prompt that calls and tools name but no record tells still groups them."""
         for node in sorted(loose, key=lambda n: n.start_ns):
-            if node.prompt_id and node.prompt_id not in self.by_id and node.origin != "span":
+            is_placed = node.origin == "span" or node.id in self.near
+            if node.prompt_id and node.prompt_id not in self.by_id and not is_placed:
                 made = Node(id=f"prompt:{node.prompt_id}", role=PROMPT, name="prompt", start_ns=node.start_ns)
                 made.prompt_id, made.agent = node.prompt_id, node.agent
                 self.by_id[node.prompt_id] = made
