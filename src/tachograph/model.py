@@ -265,7 +265,8 @@ class Unsettled(Struct):
     """What the ledger has not yet worked into calls: commits after `since` up to and including `until`.
 
     `reports`: the reports of those commits (duplicates by report_id left out), and older ones whose trace has just
-    got a session. `sessions`: trace id -> session id, for the traces of `reports` where any record names a session.
+    got a session. `sessions`: trace id -> session id of their traces, `trace:<trace id>`
+    where no record names one.
     `demo`: the ids of those reports that belong to the demo.
     """
 
@@ -281,4 +282,4 @@ class Settlement(Struct):
 
     until: int
     keys: dict[str, list[int]] = field(default_factory=dict)  # report id -> its identities, replacing older ones
-    calls: list[Call] = field(default_factory=list)  # replace every stored call that shares a report with them
+    calls: list[Call] = field(default_factory=list)  # replace stored calls that share a report with these or `keys`
