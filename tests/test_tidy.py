@@ -21,9 +21,11 @@ PACKAGE = "tachograph"
 LADDER: tuple[frozenset[str], ...] = (
     frozenset({"", "errors", "model", "scan"}),  # "" is the package itself: its version
     frozenset({"config", "telemetry", "vocabulary"}),
+    frozenset({"lines"}),
     frozenset(
         {
             *("receivers", "hooks", "transcripts", "dialects", "languages", "detectors", "forwarders"),
+            *("connections", "instrumentation"),
             *("pricing", "redaction", "ledger", "store", "questions", "tree"),
         }
     ),

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recordings import CAPTURES
-from tachograph import ledger, registry
+from tachograph import ledger, lines, registry
 from tachograph.errors import Rejected
 from tachograph.ledger.working import calls_of
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Event, Report
-from tachograph.transcripts import claude_code, codex, lines, pi
+from tachograph.transcripts import claude_code, codex, pi
 
-FILES = sorted(path for path in CAPTURES.rglob("*.jsonl") if registry.transcript_of(path) is not None)
+FILES = sorted(path for path in CAPTURES.rglob("*.jsonl") if registry.files_of(path) is not None)
 # One of each kind and shape: the reading of every file in every piece would take minutes.
 CHOSEN = (
     "claude-code-old-10",
@@ -37,7 +37,7 @@ Reader = Callable[[Path, str], tuple[Batch, str]]
 
 def reader_of(path: Path) -> Reader:
     """Who reads a file."""
-    found = registry.transcript_of(path)
+    found = registry.files_of(path)
     assert found is not None
     return found.read
 
@@ -272,7 +272,7 @@ def test_a_sub_agent_of_claude_code_is_no_prompt(tmp_path: Path) -> None:
     ],
 )
 def test_claude_code_is_known_by_any_first_line(tmp_path: Path, first: dict[str, Any]) -> None:
-    found = registry.transcript_of(made(tmp_path / "a.jsonl", first))
+    found = registry.files_of(made(tmp_path / "a.jsonl", first))
     assert found is not None
     assert found.read is claude_code.read
 
@@ -372,7 +372,7 @@ def test_values_of_any_type_anywhere(tmp_path_factory: pytest.TempPathFactory, d
     file = made(tmp_path_factory.mktemp("fuzz") / "f.jsonl", *rows)
     batch, position = reader_of(path)(file, "")
     reader_of(path)(file, position)
-    registry.transcript_of(file)
+    registry.files_of(file)
     for event in batch.events:
         assert event.meaning is not None
         msgspec.convert(msgspec.to_builtins(event.meaning), type(event.meaning), strict=True)

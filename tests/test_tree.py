@@ -219,7 +219,7 @@ def test_one_tool_run_told_by_span_log_and_transcript_stands_once(store: DuckSto
     assert len(tree.root.children[0].children[0].event_ids) == 2
 
 
-def test_a_log_and_a_transcript_of_one_tool_run_meet_by_time(store: DuckStore) -> None:
+def test_a_log_and_a_files_of_one_tool_run_meet_by_time(store: DuckStore) -> None:
     session = new_trace()
     keep(
         store, [],

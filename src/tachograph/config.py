@@ -19,6 +19,7 @@ from tachograph.errors import ConfigError
 
 FILE_NAME: Final = "tachograph.toml"
 MIB: Final = 1024 * 1024
+SPOOL: Final = "spool"  # in the home: what our plug-ins in agents have written and nobody has read yet
 CONTENT_MODES: Final = ("none", "redacted", "full")
 
 
@@ -69,6 +70,25 @@ class Settings:
         return (
             f"Settings(home={str(self.home)!r}, otlp_http={self.otlp_http}, otlp_grpc={self.otlp_grpc}, web={self.web})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where agents write on this machine: the user's home folder, the environment, and the spool of our plug-ins."""
+
+    user_home: Path
+    environment: Mapping[str, str]
+    spool: Path
+
+    def folders(self, variable: str, *defaults: str) -> list[Path]:
+        """The folders that a variable names (a comma between several), else the defaults, relative to the home."""
+        named = [text.strip() for text in self.environment.get(variable, "").split(",") if text.strip()]
+        return [self.user_home / Path(text).expanduser() for text in named or defaults]
+
+
+def surroundings(settings: Settings, environ: Mapping[str, str] | None = None) -> Surroundings:
+    """Those of this process."""
+    return Surroundings(Path.home(), os.environ if environ is None else environ, settings.home / SPOOL)
 
 
 class BadValueError(ValueError):

@@ -23,6 +23,12 @@ TOOL_RUN: Final = "tool_run"
 STEP: Final = ""
 ROLES: Final = (SESSION, PROMPT, TURN, AGENT, MODEL_CALL, TOOL_RUN, STEP)
 
+# How a session comes from another: run by it, begun with a copy of its history, or going on with it.
+SUBAGENT: Final = "subagent"
+FORK: Final = "fork"
+RESUME: Final = "resume"
+LINEAGES: Final = (SUBAGENT, FORK, RESUME)
+
 
 class Usage(Struct, gc=False, omit_defaults=True):
     """Tokens of one model call, disjoint; None = the source did not say (never 0 for unknown).
@@ -53,6 +59,9 @@ class Meaning(Struct, omit_defaults=True):
     is_noise: bool = False  # kept, but folded in views (an agent's own internals)
     session_id: str = ""
     prompt_id: str = ""  # the prompt or turn that this belongs to, as the source names it
+    parent_session_id: str = ""  # the session that this session comes from
+    lineage: str = ""  # how it does: LINEAGES below
+    parent_tool_call_id: str = ""  # the tool run of the parent session that started it
     agent: str = ""  # the product or program at work: claude-code, codex, pi, my-agent
     subagent: str = ""  # name or id of the sub-agent within it
     user: str = ""

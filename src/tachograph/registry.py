@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from tachograph.config import Surroundings
 from tachograph.dialects.claude_code import CLAUDE_CODE
 from tachograph.dialects.codex import CODEX
 from tachograph.dialects.copilot import COPILOT
@@ -55,26 +56,39 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
 normalise: Final = Normaliser(DIALECTS)
 
 
-class Transcript(NamedTuple):
-    """A kind of file that an agent writes by itself: who writes it, how to know and how to read it."""
+class AgentFiles(NamedTuple):
+    """A kind of file that an agent, or our plug-in in it, writes: where it lies, how to know and how to read it.
+
+    `discover` yields the files that are there, in any order, and raises nothing. `is_mine` knows one by its path and
+    its first line (empty where that is no JSON object). `read` reads a piece from a position ("" = the start) and
+    returns the position after it, the same one where there is nothing new; it raises Rejected.
+    """
 
     agent: str
-    is_mine: Callable[[dict[str, Any]], bool]  # by its first line
+    origin: str  # transcript | hook
+    discover: Callable[[Surroundings], Iterable[Path]]
+    is_mine: Callable[[Path, dict[str, Any]], bool]
     read: Callable[[Path, str], tuple[Batch, str]]
 
 
 TRANSCRIPTS: Final = (
-    Transcript(pi.NAME, pi.is_mine, pi.read),
-    Transcript(codex.NAME, codex.is_mine, codex.read),
-    Transcript(claude_code.NAME, claude_code.is_mine, claude_code.read),
+    AgentFiles(pi.NAME, "transcript", pi.discover, pi.is_mine, pi.read),
+    AgentFiles(codex.NAME, "transcript", codex.discover, codex.is_mine, codex.read),
+    AgentFiles(claude_code.NAME, "transcript", claude_code.discover, claude_code.is_mine, claude_code.read),
 )
+HOOKS: Final[tuple[AgentFiles, ...]] = ()
 
 
-def transcript_of(path: Path) -> Transcript | None:
-    """Who wrote a JSON Lines file, by its first line; None where nobody known did, or it cannot be read."""
+def files_of(path: Path) -> AgentFiles | None:
+    """Who wrote a file, by its path and first line; None where nobody known did, or it cannot be read."""
     try:
         with path.open("rb") as file:
-            first = msgspec.json.decode(file.readline(1_000_000))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            line = file.readline(1_000_000)
+    except OSError:
         return None
-    return next((t for t in TRANSCRIPTS if isinstance(first, dict) and t.is_mine(first)), None)
+    try:
+        first = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        first = {}
+    known = first if isinstance(first, dict) else {}
+    return next((kind for kind in (*HOOKS, *TRANSCRIPTS) if kind.is_mine(path, known)), None)

@@ -146,7 +146,7 @@ def test_extensions_of_pi(folder: Path) -> None:
 
 
 WITH_TRANSCRIPT = sorted(
-    {p.relative_to(CAPTURES).parts[0] for p in CAPTURES.glob("*/transcript/**/*.jsonl") if registry.transcript_of(p)}
+    {p.relative_to(CAPTURES).parts[0] for p in CAPTURES.glob("*/transcript/**/*.jsonl") if registry.files_of(p)}
 )
 PI = sorted({path.parent for path in (CAPTURES / "pi").glob("*/*.jsonl")})
 

@@ -13,7 +13,7 @@ import msgspec
 from tachograph.errors import ConfigError, Rejected
 from tachograph.model import Batch
 from tachograph.receivers import bodies, otlp
-from tachograph.registry import transcript_of
+from tachograph.registry import files_of
 
 _BODY: Final = re.compile(r"(\d+)-(traces|metrics|logs)\.bin")
 _PACKED: Final = {".gz": "gzip", ".zst": "zstd"}
@@ -65,7 +65,7 @@ def _part(path: Path) -> Part | None:
     plain = path.name.removesuffix(path.suffix) if path.suffix in _PACKED else path.name
     if not plain.endswith(".jsonl"):
         return None
-    is_known = path.suffix in _PACKED or transcript_of(path) is not None
+    is_known = path.suffix in _PACKED or files_of(path) is not None
     return Part(path) if is_known else None
 
 
@@ -106,7 +106,7 @@ def _transcript(path: Path) -> Iterator[Batch]:
             unpacked.write_bytes(bodies.decompress(path.read_bytes(), _PACKED[path.suffix], _TRANSCRIPT_BYTES_MAX))
             yield from _transcript(unpacked)
         return
-    kind = transcript_of(path)
+    kind = files_of(path)
     if kind is None:
         return
     position = ""

@@ -17,6 +17,8 @@ from tachograph.model import Batch, Event, Meaning, Report, Span
 RANKS: Final = {"provider": 50, "hook": 40, "transcript": 30, "log": 20, "span": 10, "metric": 0}
 # Scopes of the providers' own SDKs: what they report is what the provider returned.
 PROVIDER_SCOPES: Final = ("com.anthropic.sdk.",)
+# Scopes of what an agent's own hooks told, which are made into spans by tachograph.hooks.
+HOOK_SCOPES: Final = "tachograph.hook."
 # An id shorter than this many characters may come again for another call.
 STRONG_ID: Final = 20
 
@@ -40,17 +42,18 @@ def report(batch: Batch) -> None:
 
 
 def _of_span(span: Span, meaning: Meaning, is_demo: bool) -> Report:
-    is_native = span.source.scope_name.startswith(PROVIDER_SCOPES)
+    scope = span.source.scope_name
+    rank = "provider" if scope.startswith(PROVIDER_SCOPES) else "hook" if scope.startswith(HOOK_SCOPES) else "span"
     return Report(
         report_id="s" + _digest(f"{span.trace_id}:{span.span_id}"),
         origin="span",
-        rank=RANKS["provider"] if is_native else RANKS["span"],
+        rank=RANKS[rank],
         trace_id=span.trace_id,
         span_id=span.span_id,
         start_ns=span.start_ns if meaning.is_timed else max(span.start_ns, span.end_ns),
         end_ns=max(span.start_ns, span.end_ns),
         name=span.name,
-        service=span.source.scope_name,
+        service=scope,
         is_demo=is_demo,
         meaning=meaning,
     )

@@ -33,6 +33,9 @@ role           text  session, prompt, turn, agent, model_call, tool_run, or "" f
 is_noise       bool  an agent's own internals: folded in views
 session_id     text  as the record says; see trace_sessions for records that do not say
 prompt_id      text
+parent_session_id text  the session that this session comes from
+lineage        text  how it does: subagent, fork or resume
+parent_tool_call_id text  the tool run of the parent session that started it
 agent          text
 subagent       text
 user           text
@@ -282,6 +285,9 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         session_id     text  the source's own id, or trace:<trace id> where a trace names no session
         agent          text
         title          text  the first words of the first prompt, "" where content is not kept
+        parent_session_id text  the session that it comes from, "" = none
+        lineage        text  how it does: subagent, fork or resume
+        parent_tool_call_id text  the tool run of the parent session that started it
         user           text
         team           text
         project        text

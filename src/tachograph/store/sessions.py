@@ -23,7 +23,9 @@ from tachograph.store.schema import TABLES
 Con = duckdb.DuckDBPyConnection
 
 IDENTITY: Final = ("agent", "user", "team", "project", "channel", "repository", "branch", "host", "environment")
+LINEAGE: Final = ("parent_session_id", "lineage", "parent_tool_call_id")  # told by records, not by calls
 _IDENTITY_SQL: Final = ", ".join(f'"{name}"' for name in IDENTITY)
+_TOLD_SQL: Final = f"{_IDENTITY_SQL}, {', '.join(LINEAGE)}"
 # A session has one user and one host, seldom a few; a source that puts an id there must not let the state grow.
 VALUES_MAX: Final = 16
 
@@ -37,7 +39,7 @@ _TOLD: Final = f"""role, prompt_id, tool_call_id, coalesce(is_error, false) AS i
     CASE
         WHEN role = 'prompt' AND contains(contents, '"slot":"prompt"') THEN 'prompt'
         WHEN is_call AND contains(contents, '"slot":"input"') THEN 'input'
-        ELSE '' END AS title_slot, {_IDENTITY_SQL}"""
+        ELSE '' END AS title_slot, {_TOLD_SQL}"""
 
 
 class State(Struct, omit_defaults=True):
@@ -223,8 +225,8 @@ def _fold_records(con: Con, states: dict[str, State]) -> None:
             coalesce(sum(n) FILTER (role = 'prompt' AND prompt_id = ''), 0)::BIGINT,
             coalesce(sum(n) FILTER (role = 'tool_run' AND tool_call_id = ''), 0)::BIGINT,
             coalesce(sum(n) FILTER (role = 'tool_run' AND tool_call_id = '' AND is_error), 0)::BIGINT,
-            bool_or(seq IN (SELECT seq FROM commits WHERE is_demo)), {_IDENTITY_SQL}
-        FROM fresh GROUP BY session_id, origin, {_IDENTITY_SQL}
+            bool_or(seq IN (SELECT seq FROM commits WHERE is_demo)), {_TOLD_SQL}
+        FROM fresh GROUP BY session_id, origin, {_TOLD_SQL}
         """
     ).fetchall()
     for session, origin, n, first, last, start, end, prompts, tools, tool_errors, is_demo, *identity in rows:
@@ -239,7 +241,7 @@ def _fold_records(con: Con, states: dict[str, State]) -> None:
             state.events += n
         for kind, number in (("prompt", prompts), ("tool", tools), ("tool_error", tool_errors)):
             _add(state.origins.setdefault(kind, {}), origin, number)
-        for name, text in zip(IDENTITY, identity, strict=True):
+        for name, text in zip((*IDENTITY, *LINEAGE), identity, strict=True):
             if text:
                 known = state.values.setdefault(name, {})
                 if text in known or len(known) < VALUES_MAX:
@@ -373,4 +375,5 @@ def _row(session: str, state: State, calls: tuple[Any, ...]) -> dict[str, Any]:
         "is_demo": state.is_demo or bool(is_demo),
         **dict(zip(_TOTALS, calls[: len(_TOTALS)], strict=True)),
         **{name: state.most_frequent(name) or other for name, other in zip(IDENTITY, identity, strict=True)},
+        **{name: state.most_frequent(name) for name in LINEAGE},
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from tachograph.config import Surroundings
+from tachograph.lines import Page, items, read_lines, record, time_ns, told, words
 from tachograph.model import MODEL_CALL, PROMPT, STEP, TOOL_RUN, Batch, Meaning
-from tachograph.transcripts.lines import Page, items, read_lines, record, time_ns, told, words
 from tachograph.vocabulary import FINISH_REASONS, tokens, whole
 
 NAME: Final = "claude-code"
@@ -15,12 +17,19 @@ _CLOUDS: Final = {"msg_bdrk_": "aws.bedrock", "msg_vrtx_": "gcp.vertex_ai"}
 _PENDING_MAX: Final = 200
 
 
+def discover(where: Surroundings) -> Iterator[Path]:
+    """The sessions of all projects, their sub-agents' files included."""
+    config = where.environment.get("XDG_CONFIG_HOME") or ".config"
+    for folder in where.folders("CLAUDE_CONFIG_DIR", ".claude", f"{config}/claude"):
+        yield from (folder / "projects").rglob("*.jsonl")
+
+
 def read(path: Path, since: str) -> tuple[Batch, str]:
     """The prompts, model calls and tool runs of the lines after `since`, and the position after them."""
     return read_lines(path, since, NAME, _understand)
 
 
-def is_mine(first: dict[str, Any]) -> bool:
+def is_mine(path: Path, first: dict[str, Any]) -> bool:
     """Whether a file whose first line is this is one of Claude Code's."""
     kind = first.get("type")
     if kind == "summary":  # of the session that this one goes on with

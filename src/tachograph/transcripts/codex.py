@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from tachograph.config import Surroundings
+from tachograph.lines import Page, items, read_lines, record, time_ns, told, words
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Meaning
-from tachograph.transcripts.lines import Page, items, read_lines, record, time_ns, told, words
 from tachograph.vocabulary import tokens, whole
 
 NAME: Final = "codex"
@@ -18,12 +20,19 @@ _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
 _LINE_TYPES: Final = frozenset(("session_meta", "turn_context", "response_item", "event_msg", "token_usage_record"))
 
 
+def discover(where: Surroundings) -> Iterator[Path]:
+    """The rollouts of Codex's folder, archived ones included."""
+    for folder in where.folders("CODEX_HOME", ".codex"):
+        for name in ("sessions", "archived_sessions"):
+            yield from (folder / name).rglob("rollout-*.jsonl")
+
+
 def read(path: Path, since: str) -> tuple[Batch, str]:
     """The prompts, model calls and tool runs of the lines after `since`, and the position after them."""
     return read_lines(path, since, NAME, _understand)
 
 
-def is_mine(first: dict[str, Any]) -> bool:
+def is_mine(path: Path, first: dict[str, Any]) -> bool:
     """Whether a file whose first line is this is one of Codex's."""
     return words(first.get("type")) in _LINE_TYPES and isinstance(first.get("payload"), dict)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from tachograph.config import Surroundings
+from tachograph.lines import Page, items, read_lines, record, time_ns, told, words
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Meaning, Usage
-from tachograph.transcripts.lines import Page, items, read_lines, record, time_ns, told, words
 from tachograph.vocabulary import FINISH_REASONS, provider, tokens, whole
 
 NAME: Final = "pi"
@@ -18,12 +20,19 @@ _FILE_ID: Final = re.compile(r"_([0-9a-f]{8}-[0-9a-f-]{27})\.jsonl$")
 _STATUS: Final = re.compile(r"^\s*([45]\d\d)\b")
 
 
+def discover(where: Surroundings) -> Iterator[Path]:
+    """The session files of Pi's folder."""
+    variable = "PI_CODING_AGENT_DIR" if where.environment.get("PI_CODING_AGENT_DIR") else "PI_AGENT_DIR"
+    for folder in where.folders(variable, ".pi/agent"):
+        yield from folder.glob("sessions/*/*.jsonl")
+
+
 def read(path: Path, since: str) -> tuple[Batch, str]:
     """The prompts, model calls and tool runs of the lines after `since`, and the position after them."""
     return read_lines(path, since, NAME, _understand)
 
 
-def is_mine(first: dict[str, Any]) -> bool:
+def is_mine(path: Path, first: dict[str, Any]) -> bool:
     """Whether a file whose first line is this is one of Pi's."""
     return first.get("type") == "session" and "version" in first and "cwd" in first
 

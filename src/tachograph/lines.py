@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tachograph.errors import Rejected
-from tachograph.model import Batch, Content, Event, Meaning, Source
+from tachograph.model import Batch, Content, Event, Meaning, Point, Source, Span
 from tachograph.vocabulary import whole
 
 # Read at most this much at once, so that a history of any size needs bounded memory.
@@ -34,16 +34,23 @@ _DECODE_POSITION: Final = msgspec.json.Decoder(Position)
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 Understand = Callable[[dict[str, Any], dict[str, Any], "Page"], None]
+Finish = Callable[["Page"], None]
+
+# Scopes of what is read from files: `ledger.identity` ranks hooks by theirs.
+SCOPES: Final = {"transcript": "transcript.", "hook": "tachograph.hook."}
 
 
 class Page:
-    """One piece of one file: collects the events that its lines tell of."""
+    """One piece of one file: collects what its lines tell of."""
 
-    def __init__(self, agent: str, path: Path, state: dict[str, Any]) -> None:
+    def __init__(self, agent: str, path: Path, state: dict[str, Any], origin: str = "transcript") -> None:
         self.agent = agent
         self.path = path
         self.state = state
+        self.origin = origin
         self.events: list[Event] = []
+        self.spans: list[Span] = []
+        self.points: list[Point] = []
         self._sources: dict[str, Source] = {}
 
     def add(self, name: str, time_ns: int, meaning: Meaning, attributes: dict[str, Any], *contents: Content) -> None:
@@ -58,31 +65,40 @@ class Page:
         kept = [c for c in contents if any(c.pieces)]
         self.events.append(
             Event(
-                source=self._source(str(state.get("version") or "")),
+                source=self.source(str(state.get("version") or "")),
                 time_ns=time_ns,
                 name=name,
                 attributes=attributes,
-                origin="transcript",
+                origin=self.origin,
                 meaning=meaning,
                 contents=kept or None,
             )
         )
 
-    def _source(self, version: str) -> Source:
+    def source(self, version: str) -> Source:
+        """The resource and scope of what this file tells, for a version of its agent ("" = not told)."""
         source = self._sources.get(version)
         if source is None:
             resource: dict[str, Any] = {"service.name": self.agent}
             if version:
                 resource["service.version"] = version
-            source = self._sources[version] = Source(resource, scope_name=f"transcript.{self.agent}")
+            source = self._sources[version] = Source(resource, scope_name=SCOPES[self.origin] + self.agent)
         return source
 
 
-def read_lines(path: Path, since: str, agent: str, understand: Understand) -> tuple[Batch, str]:
-    """The events of the whole lines after `since` ("" = from the start) and the position after them.
+def read_lines(
+    path: Path,
+    since: str,
+    agent: str,
+    understand: Understand,
+    origin: str = "transcript",
+    finish: Finish | None = None,
+) -> tuple[Batch, str]:
+    """What the whole lines after `since` ("" = from the start) tell, and the position after them.
 
-    A file that was rewritten or cut off is read again from its start. A line that is not JSON is left out and counted
-    in `rejected`. Raises Rejected when the file cannot be read.
+    `finish` is called once after the lines of a piece: for what is open and shall be seen already. A file that was
+    rewritten or cut off is read again from its start. A line that is not JSON is left out and counted in `rejected`.
+    Raises Rejected when the file cannot be read.
     """
     position = _position(since)
     try:
@@ -98,11 +114,13 @@ def read_lines(path: Path, since: str, agent: str, understand: Understand) -> tu
     except OSError as error:
         raise Rejected(f"{path.name}: cannot be read: {error.strerror}") from error
     end = piece.rfind(b"\n") + 1
-    page = Page(agent, path, position.state)
+    page = Page(agent, path, position.state, origin)
     batch = Batch(size=end)
     for line in _parsed(piece[:end], batch):
         understand(line, page.state, page)
-    batch.events = page.events
+    if finish is not None and end:
+        finish(page)
+    batch.events, batch.spans, batch.points = page.events, page.spans, page.points
     offset = position.offset + end
     after = Position(offset, _head((begin if position.offset else piece)[:_HEAD_BYTES], offset), page.state)
     token = _ENCODE(after).decode()
