@@ -35,7 +35,7 @@ LADDER: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"__main__"}),  # python -m tachograph
 )
-SHELVES = frozenset({"hooks", "transcripts", "dialects", "languages", "detectors", "forwarders"})
+SHELVES = frozenset({"hooks", "transcripts", "dialects", "connections", "languages", "detectors", "forwarders"})
 WITH_EVENT_LOOP = frozenset({"server", "web", "receivers", "forwarders"})
 WITH_CLOCK = frozenset({"server", "cli"})
 
