@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, TypeVar
 
 import msgspec
 
@@ -16,6 +16,8 @@ from tachograph.vocabulary import whole
 
 # Read at most this much at once, so that a history of any size needs bounded memory.
 PIECE_BYTES: Final = 8 * 1024 * 1024
+# A line longer than this is left out: what is in it could not be kept, and reading it would take several times as much.
+LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 # The beginning of a file, by which a rewritten one is told from a grown one.
 _HEAD_BYTES: Final = 256
 # A later time (from 2262 on) does not fit into 64 bits of nanoseconds.
@@ -23,18 +25,31 @@ _LAST_SECOND: Final = 2**63 // 1_000_000_000
 
 
 class Position(msgspec.Struct, omit_defaults=True):
-    """Where a reading ended: bytes read, a hash of the first of them, and what the reader has to remember."""
+    """Where a reading ended: bytes read, a hash of the first of them, and what the reader has to remember.
+
+    `is_inside`: in the middle of a line that is too long and left out.
+    """
 
     offset: int = 0
     head: str = ""
+    is_inside: bool = False
     state: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 _DECODE_POSITION: Final = msgspec.json.Decoder(Position)
 _ENCODE: Final = msgspec.json.Encoder().encode
 
-Understand = Callable[[dict[str, Any], dict[str, Any], "Page"], None]
+Line = TypeVar("Line")
+Understand = Callable[[Line, dict[str, Any], "Page"], None]
 Finish = Callable[["Page"], None]
+# A line as its reader wants it; None = a value of another kind, which tells nothing. Raises as msgspec does.
+Decode = Callable[[bytes], Line | None]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    value = msgspec.json.decode(line)
+    return value if isinstance(value, dict) else None
+
 
 # Scopes of what is read from files: `ledger.identity` ranks hooks by theirs.
 SCOPES: Final = {"transcript": "transcript.", "hook": "tachograph.hook."}
@@ -90,16 +105,29 @@ def read_lines(
     path: Path,
     since: str,
     agent: str,
-    understand: Understand,
+    understand: Understand[dict[str, Any]],
     origin: str = "transcript",
     finish: Finish | None = None,
 ) -> tuple[Batch, str]:
     """What the whole lines after `since` ("" = from the start) tell, and the position after them.
 
     `finish` is called once after the lines of a piece: for what is open and shall be seen already. A file that was
-    rewritten or cut off is read again from its start. A line that is not JSON is left out and counted in `rejected`.
-    Raises Rejected when the file cannot be read.
+    rewritten or cut off is read again from its start. A line that is not JSON is left out and counted in `rejected`,
+    and so is one that is too long. Raises Rejected when the file cannot be read.
     """
+    return read_decoded(path, since, agent, _object, understand, origin, finish)
+
+
+def read_decoded(
+    path: Path,
+    since: str,
+    agent: str,
+    decode: Decode[Line],
+    understand: Understand[Line],
+    origin: str = "transcript",
+    finish: Finish | None = None,
+) -> tuple[Batch, str]:
+    """The same for lines that are decoded into something else than a dict, for speed."""
     position = _position(since)
     try:
         with path.open("rb") as file:
@@ -107,27 +135,47 @@ def read_lines(
             size = file.seek(0, 2)
             if size < position.offset or _head(begin, position.offset) != position.head:
                 position = Position()
-            file.seek(position.offset)
-            piece = file.read(PIECE_BYTES)
-            if b"\n" not in piece and len(piece) == PIECE_BYTES:
-                piece += file.readline()
+            piece = _piece(file, position.offset)
     except OSError as error:
         raise Rejected(f"{path.name}: cannot be read: {error.strerror}") from error
-    end = piece.rfind(b"\n") + 1
     page = Page(agent, path, position.state, origin)
-    batch = Batch(size=end)
-    for line in _parsed(piece[:end], batch):
+    batch = Batch()
+    first, end, is_inside = _whole_lines(piece, position.is_inside, batch)
+    batch.size = end
+    for line in _parsed(piece[first:end], decode, batch):
         understand(line, page.state, page)
     if finish is not None and end:
         finish(page)
     batch.events, batch.spans, batch.points = page.events, page.spans, page.points
     offset = position.offset + end
-    after = Position(offset, _head((begin if position.offset else piece)[:_HEAD_BYTES], offset), page.state)
-    token = _ENCODE(after).decode()
+    known = (begin if position.offset else piece)[:_HEAD_BYTES]
+    token = _ENCODE(Position(offset, _head(known, offset), is_inside, page.state)).decode()
     batch.positions = {str(path): token}
     told = f"{path.name}\0{position.offset}\0".encode(errors="surrogateescape")
     batch.digest = blake2b(told + piece[:end], digest_size=16).hexdigest() if end else ""
     return batch, token
+
+
+def _piece(file: BinaryIO, offset: int) -> bytes:
+    """The next piece of a file: more than PIECE_BYTES only where a single line is longer, and never without bound."""
+    file.seek(offset)
+    piece = file.read(PIECE_BYTES)
+    if b"\n" in piece or len(piece) < PIECE_BYTES:
+        return piece
+    return piece + file.readline(LINE_BYTES_MAX - len(piece))
+
+
+def _whole_lines(piece: bytes, is_inside: bool, batch: Batch) -> tuple[int, int, bool]:
+    """Where the whole lines of a piece begin and end, and whether it ends in the middle of a line to be left out."""
+    first = piece.find(b"\n") + 1 if is_inside else 0
+    end = piece.rfind(b"\n") + 1
+    if is_inside and not end:
+        return 0, len(piece), True
+    if not end and len(piece) >= LINE_BYTES_MAX:
+        batch.rejected += 1
+        batch.reasons.append(f"a line is longer than {LINE_BYTES_MAX} bytes")
+        return len(piece), len(piece), True
+    return first, end, False
 
 
 def _position(since: str) -> Position:
@@ -144,18 +192,18 @@ def _head(begin: bytes, offset: int) -> str:
     return blake2b(known, digest_size=8).hexdigest() if known else ""
 
 
-def _parsed(piece: bytes, batch: Batch) -> Iterator[dict[str, Any]]:
+def _parsed(piece: bytes, decode: Decode[Line], batch: Batch) -> Iterator[Line]:
     for number_, line in enumerate(piece.split(b"\n"), 1):
-        if not line.strip():
+        if not line or line.isspace():
             continue
         try:
-            value = msgspec.json.decode(line)
+            value = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             batch.rejected += 1
             if len(batch.reasons) < 3:
                 batch.reasons.append(f"line {number_} of this piece is not JSON")
             continue
-        if isinstance(value, dict):
+        if value is not None:
             yield value
 
 
