@@ -29,7 +29,7 @@ from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPA
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
 from tachograph.model import Batch
-from tachograph.transcripts import claude_code, codex, pi
+from tachograph.transcripts import claude_code, codex, gemini_cli, pi
 
 # The first that fits reads a record: products before frameworks, frameworks before the plain conventions.
 DIALECTS: Final[tuple[Dialect, ...]] = (
@@ -61,7 +61,8 @@ class AgentFiles(NamedTuple):
 
     `discover` yields the files that are there, in any order, and raises nothing. `is_mine` knows one by its path and
     its first line (empty where that is no JSON object). `read` reads a piece from a position ("" = the start) and
-    returns the position after it, the same one where there is nothing new; it raises Rejected.
+    returns the position after it, the same one where there is nothing new; it raises Rejected. `beside` ends the names
+    of files that lie beside it and whose change is one of it (a database's log).
     """
 
     agent: str
@@ -69,12 +70,14 @@ class AgentFiles(NamedTuple):
     discover: Callable[[Surroundings], Iterable[Path]]
     is_mine: Callable[[Path, dict[str, Any]], bool]
     read: Callable[[Path, str], tuple[Batch, str]]
+    beside: tuple[str, ...] = ()
 
 
 TRANSCRIPTS: Final = (
     AgentFiles(pi.NAME, "transcript", pi.discover, pi.is_mine, pi.read),
     AgentFiles(codex.NAME, "transcript", codex.discover, codex.is_mine, codex.read),
     AgentFiles(claude_code.NAME, "transcript", claude_code.discover, claude_code.is_mine, claude_code.read),
+    AgentFiles(gemini_cli.NAME, "transcript", gemini_cli.discover, gemini_cli.is_mine, gemini_cli.read),
 )
 HOOKS: Final[tuple[AgentFiles, ...]] = ()
 
