@@ -314,3 +314,53 @@ def test_an_earlier_attempt_stands_beside_its_call_and_takes_no_span_from_it(tmp
     shown = [(node.role, node.status) for _, node in tree.walk() if node.role in ("prompt", "model_call")]
     store.close()
     assert shown == [("prompt", ""), ("model_call", "failed"), *[("model_call", "ok")] * 3]
+
+
+def child(
+    at: float, session: str, parent: str, call: str = "", lineage: str = "subagent", **meaning: object
+) -> list[Event]:
+    """The records of a session that comes from another: its task and one call."""
+    told = {"session_id": session, "parent_session_id": parent, "lineage": lineage, "parent_tool_call_id": call}
+    usage = Usage(input_uncached=5, output=7)
+    return [
+        event(at, role="prompt", prompt_id="task", **told, **meaning),
+        event(at + 0.1, role="model_call", is_call=True, request_id=f"request {session}", usage=usage,
+              response_model="task", **told, **meaning),
+    ]  # fmt: skip
+
+
+def test_the_session_of_a_sub_agent_stands_below_the_tool_run_that_started_it(store: DuckStore) -> None:
+    mine, sub, deeper, beside, forked = (new_trace() for _ in range(5))
+    keep(
+        store, [],
+        [
+            event(1, role="prompt", prompt_id="p", session_id=mine),
+            event(5, role="tool_run", tool_name="task", tool_call_id="t1", duration_ns=3 * S, session_id=mine),
+            event(6, role="tool_run", tool_name="bash", tool_call_id="t2", duration_ns=3 * S, session_id=mine),
+            event(9, role="tool_run", tool_name="task", tool_call_id="t3", duration_ns=2 * S, session_id=mine),
+            *child(3, sub, mine, "t1", subagent="scout"),
+            *child(3.5, deeper, sub),
+            *child(8, beside, mine),
+            *child(6, forked, mine, lineage="fork"),
+        ],
+    )  # fmt: skip
+    tree = session_tree(store, mine)
+    assert outline(tree) == [
+        "prompt p",
+        "  tool_run task",
+        "    agent scout", "      prompt task", "        model_call task",
+        "        agent sub-agent", "          prompt task", "            model_call task",
+        "  tool_run bash",
+        "  tool_run task",
+        "    agent sub-agent", "      prompt task", "        model_call task",
+    ]  # fmt: skip
+    assert tree.root.totals.calls == 3 and tree.root.totals.tool_runs == 3
+    assert tree.nodes == len(list(tree.walk()))
+    assert {node.id for _, node in tree.walk()} >= {f"session:{sub}", f"session:{deeper}", f"session:{beside}"}
+
+
+def test_sessions_that_say_they_come_from_each_other_end(store: DuckStore) -> None:
+    one, other = new_trace(), new_trace()
+    keep(store, [], [*child(1, one, other), *child(2, other, one)])
+    assert session_tree(store, one).root.totals.calls == 2
+    assert session_tree(store, other).root.totals.calls == 2

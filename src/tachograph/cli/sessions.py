@@ -63,6 +63,11 @@ def _usd(row: dict[str, Any]) -> float | None:
     return None if row["cost_nanousd"] is None else row["cost_nanousd"] / 1e9
 
 
+def _marks(row: dict[str, Any]) -> str:
+    marks = {"[demo]": row["is_demo"], "[sub-agent]": row["lineage"] == "subagent", "[fork]": row["lineage"] == "fork"}
+    return "".join(f"{mark} " for mark, is_so in marks.items() if is_so)
+
+
 def _cells(row: dict[str, Any], zone: Any) -> list[str]:
     took = duration(row["end_ns"] - row["start_ns"]) if row["start_ns"] and row["end_ns"] else "unknown"
     return [
@@ -71,7 +76,7 @@ def _cells(row: dict[str, Any], zone: Any) -> list[str]:
         took,
         row["agent"] or "-",
         row["project"] or "-",
-        ("[demo] " if row["is_demo"] else "") + (row["title"] or "-"),
+        _marks(row) + (row["title"] or "-"),
         count(row["calls"]),
         count(row["failed_calls"]),
         count(row["tool_runs"]),

@@ -35,6 +35,8 @@ _ROLES: Final = {
     "tool_run": ("tool", ("arguments",)),
     "": ("", ()),
 }
+# How a session comes from another, said before the other's id.
+LINEAGES: Final = {"subagent": "a sub-agent of", "fork": "forked from", "resume": "goes on with", "": "comes from"}
 _EXCERPT: Final = 120  # characters of a text: more than a line has room for beside the numbers
 
 
@@ -99,6 +101,8 @@ def _heading(kind: str, tree: Tree, row: dict[str, Any] | None, zone: tzinfo) ->
     when = moment(tree.root.start_ns, zone)
     took = duration(max(0, tree.root.end_ns - tree.root.start_ns)) if tree.root.start_ns else ""
     lines = [f"{kind} {tree.id}", " · ".join(part for part in (*facts, when, took) if part)]
+    if told.get("parent_session_id"):
+        lines.append(f"{LINEAGES[told['lineage']]} session {told['parent_session_id']}")
     if told.get("title"):
         lines.append(f"“{told['title']}”")
     if told.get("is_demo"):

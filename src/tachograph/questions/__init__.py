@@ -2,7 +2,7 @@
 
 from tachograph.questions.arrivals import CONNECT, Arrival, Finding, arrivals, findings
 from tachograph.questions.counting import DIMENSIONS, TIMES, usage, zone_of
-from tachograph.questions.lookup import Found, call, calls_of, find, session, sessions, traces_of
+from tachograph.questions.lookup import Found, call, calls_of, descendants, find, session, sessions, traces_of
 from tachograph.questions.provenance import explain
 from tachograph.questions.searching import search
 
@@ -16,6 +16,7 @@ __all__ = [
     "arrivals",
     "call",
     "calls_of",
+    "descendants",
     "explain",
     "find",
     "findings",

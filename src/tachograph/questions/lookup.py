@@ -11,7 +11,8 @@ from tachograph.scan import Agg, Any_, Bucket, Match, Reader, Scan
 # Every column of the two tables, so that a page, a command and an API show the same of them.
 SESSION_COLUMNS: Final = tuple(
     """
-    session_id agent title user team project channel repository branch host environment models start_ns end_ns
+    session_id agent title parent_session_id lineage parent_tool_call_id user team project channel repository branch
+    host environment models start_ns end_ns
     calls failed_calls partial_calls unpriced_calls input_tokens cache_read_tokens cache_write_tokens output_tokens
     reasoning_tokens cost_nanousd prompts tool_runs tool_errors traces spans events is_demo
     """.split()  # noqa: SIM905 - a name a line would take a page
@@ -31,6 +32,8 @@ _SESSION_TEXTS: Final = ("session_id", "agent", "title", "user", "team", "projec
 _TRACE_SESSION: Final = "trace:"
 # Enough to say that a prefix is ambiguous and to show what it may mean.
 _CANDIDATES: Final = 5
+# More than anybody reads one by one.
+_DESCENDANTS: Final = 200
 
 
 def sessions(
@@ -70,6 +73,12 @@ def session(reader: Reader, session_id: str) -> dict[str, Any] | None:
     """One session, None where there is none of that id."""
     found = sessions(reader, where=(Match("session_id", "=", session_id),), limit=1)
     return found[0] if found else None
+
+
+def descendants(reader: Reader, session_id: str) -> list[dict[str, Any]]:
+    """The sessions that come from this one as sub-agents, forks or resumes, in time; rows as of `sessions`."""
+    where = (Match("parent_session_id", "=", session_id),)
+    return sessions(reader, where=where, order_by=("start_ns", False), limit=_DESCENDANTS)
 
 
 def calls_of(

@@ -11,8 +11,9 @@ from typing import Final
 
 from tachograph.model import SESSION
 from tachograph.scan import Any_, Match, Reader, Scan
+from tachograph.tree import lineage
 from tachograph.tree.growth import Growth
-from tachograph.tree.nodes import Node, Totals, Tree, significant
+from tachograph.tree.nodes import Node, Totals, Tree, finish, significant
 
 __all__ = ["Node", "Totals", "Tree", "session_tree", "significant", "trace_tree"]
 
@@ -30,10 +31,21 @@ def trace_tree(reader: Reader, trace_id: str, has_texts: bool = True) -> Tree:
 
 
 def session_tree(reader: Reader, session_id: str) -> Tree:
-    """The tree of one session over all its traces; an unknown session gives a tree without nodes.
+    """The tree of one session over all its traces, the sessions of its sub-agents within it; an unknown session gives
+    a tree without nodes.
 
     `session_id` is the source's own id or `trace:<trace id>` where a trace names no session.
     """
+    growth = _session(reader, session_id)
+    nodes = growth.join()
+    nodes += lineage.graft(reader, session_id, growth.root, nodes, lambda child: _session(reader, child))
+    noise = sum(n.is_noise for n in nodes)
+    finish(growth.root)
+    return Tree(id=session_id, root=growth.root, nodes=len(nodes), noise=noise, is_cut=growth.is_cut)
+
+
+def _session(reader: Reader, session_id: str) -> Growth:
+    """All of one session, not yet joined."""
     growth = Growth(Node(id="", role=SESSION, name=session_id))
     own: tuple[Match | Any_, ...] = (Match("session_id", "=", session_id),)
     where = own
@@ -46,7 +58,7 @@ def session_tree(reader: Reader, session_id: str) -> Tree:
     growth.spans(reader, where, session_id)
     growth.calls(reader, own, (in_traces,) if traces else own)
     growth.events(reader, where, session_id)
-    return growth.tree(session_id)
+    return growth
 
 
 def _traces(reader: Reader, session_id: str) -> list[str]:

@@ -194,6 +194,13 @@ class Growth:
 
     def tree(self, tree_id: str) -> Tree:
         """Give every node its parent and hand out the finished tree."""
+        nodes = self.join()
+        noise = sum(n.is_noise for n in nodes)
+        finish(self.root)
+        return Tree(id=tree_id, root=self.root, nodes=len(nodes), noise=noise, is_cut=self.is_cut)
+
+    def join(self) -> list[Node]:
+        """Put every node below its parent, the root or another; returns them all."""
         nodes = [*self.by_span.values(), *self.others]
         parents = {n.id: self._span_parent(n) for n in self.by_span.values()}
         break_cycles(self.by_span.values(), parents)
@@ -202,17 +209,19 @@ class Growth:
         made.place(loose)
         nodes += made.made
         for node in nodes:
-            parent = parents.get(node.id) or self.root
-            node.parent = parent.id
-            parent.children.append(node)
-        noise = sum(n.is_noise for n in nodes)
-        finish(self.root)
-        return Tree(id=tree_id, root=self.root, nodes=len(nodes), noise=noise, is_cut=self.is_cut)
+            put(node, parents.get(node.id) or self.root)
+        return nodes
 
     def _span_parent(self, node: Node) -> Node | None:
         trace_id, parent_id = self.span_parents[node.id]
         parent = self.by_span.get((trace_id, parent_id)) if parent_id else None
         return None if parent is node else parent
+
+
+def put(node: Node, parent: Node) -> None:
+    """Put a node below another."""
+    node.parent = parent.id
+    parent.children.append(node)
 
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:

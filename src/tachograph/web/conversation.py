@@ -123,7 +123,8 @@ def _holding_prompts(root: Node) -> set[str]:
         order.extend(node.children)
     holding: set[str] = set()
     for node in reversed(order):
-        if any(child.role == PROMPT or child.id in holding for child in node.children):
+        is_subagent = node.role == AGENT and bool(node.subagent)  # what it was asked, its parent asked
+        if not is_subagent and any(child.role == PROMPT or child.id in holding for child in node.children):
             holding.add(node.id)
     return holding
 

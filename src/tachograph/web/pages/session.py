@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN
+from tachograph.questions import descendants, traces_of, usage
 from tachograph.questions import session as find_session
-from tachograph.questions import traces_of, usage
 from tachograph.scan import Match
 from tachograph.tree import Node, Tree, session_tree
 from tachograph.web import conversation, units
@@ -48,7 +48,7 @@ def session(site: Site, request: Request) -> Response:
         models=[priced(model) for model in usage(site.reader, "model", where=(own,))["rows"]],
         traces=traces_of(site.reader, session_id),
         sections=shown, first=first, total=len(sections), per_page=PROMPTS_SHOWN, strip=_strip(tree, look),
-        is_cut=tree.is_cut,
+        is_cut=tree.is_cut, descendants=descendants(site.reader, session_id),
     )  # fmt: skip
 
 
