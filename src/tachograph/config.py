@@ -21,6 +21,7 @@ FILE_NAME: Final = "tachograph.toml"
 MIB: Final = 1024 * 1024
 SPOOL: Final = "spool"  # in the home: what our plug-ins in agents have written and nobody has read yet
 CONTENT_MODES: Final = ("none", "redacted", "full")
+FOLLOW_WORDS: Final = ("auto", "off", "all")
 
 
 class Address(NamedTuple):
@@ -59,11 +60,17 @@ class Settings:
     ingest_token: str = ""
     web_token: str = ""
     content: str = "redacted"
+    follow: str = "auto"
     retention_days: int | None = 90
     retention_bytes: int | None = None
     body_bytes_max: int = 64 * MIB
     queue_bytes_max: int = 256 * MIB
     memory_bytes: int | None = None
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether nobody but this machine's user reaches it: every door is on loopback, or closed."""
+        return all(door is None or door.is_loopback for door in (self.otlp_http, self.otlp_grpc, self.web))
 
     def __repr__(self) -> str:
         """Without the tokens: a repr ends up in logs."""
@@ -121,6 +128,15 @@ def _content(value: Any) -> str:
     if value not in CONTENT_MODES:
         raise BadValueError("none, redacted or full")
     return str(value)
+
+
+def _follow(value: Any) -> str:
+    """Known words as they are, agents as a list without spaces; which agents there are is not known here."""
+    names = value if isinstance(value, list) else str(value).split(",") if isinstance(value, str) else []
+    given = [name.strip().lower() for name in names if isinstance(name, str) and name.strip()]
+    if not given or len(given) < len(names) or (len(given) > 1 and set(given) & set(FOLLOW_WORDS)):
+        raise BadValueError("auto, off, all, or names of agents with commas between them")
+    return ",".join(given)
 
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.%]+\]|[^:\s/\[\]]*):)?(?P<port>\d{1,5})")
@@ -206,6 +222,13 @@ SETTINGS: Final = (
     Setting("web_token", "token", "none", _token, "Readers of the pages must show it; needed off loopback."),
     Setting("content", "mode", "redacted", _content, "What is kept of prompts and answers: none, redacted or full."),
     Setting(
+        "follow",
+        "agents",
+        "auto",
+        _follow,
+        'Whose own files are read as they grow: all, off, or names; "auto" is all where every door is on this machine.',
+    ),
+    Setting(
         "retention_days", "days", "90", _days_or_off, 'Days before this many are forgotten; "off" keeps everything.'
     ),
     Setting(
@@ -263,6 +286,7 @@ def _parse(name: str, value: Any, where: str) -> Any:
 def _example(name: str) -> str:
     examples = {
         "content": 'content = "redacted"',
+        "follow": 'follow = "claude-code, pi"',
         "retention_days": "retention_days = 90",
         "home": "a folder that you may write to, such as ~/tachograph",
     }

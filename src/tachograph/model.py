@@ -212,7 +212,8 @@ class Batch(Struct, omit_defaults=True):
 
     `digest` names the bytes it was made of (hex; "" = none): a batch whose digest is already stored is a re-send and
     is acknowledged without being stored again. `positions` are read positions of files, kept with the data they
-    produced. `size` is the memory it stands for, in bytes. `rejected` counts records left out, `reasons` says why.
+    produced; "" forgets one. `size` is the memory it stands for, in bytes. `rejected` counts records left out,
+    `reasons` says why.
     """
 
     spans: list[Span] = field(default_factory=list)

@@ -16,13 +16,14 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final
 
-from tachograph.config import OTLP_HTTP, Address, Settings
+from tachograph.config import OTLP_HTTP, Address, Settings, surroundings
 from tachograph.errors import ConfigError
 from tachograph.telemetry import Telemetry, say
 
 if TYPE_CHECKING:
     import uvicorn
 
+    from tachograph.pipeline import Followed, Follower
     from tachograph.pricing import Prices
     from tachograph.store.contract import Store
 
@@ -47,6 +48,7 @@ class Server:
         self._open = ExitStack()
         self._is_stopping = threading.Event()
         self.api_token = secrets.token_urlsafe(32)
+        self.follower: Follower | None = None
 
     def start(self) -> None:
         """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
@@ -54,6 +56,10 @@ class Server:
         with ExitStack() as opened:
             self._start(opened)
             self._open = opened.pop_all()
+
+    def followed(self) -> list[Followed]:
+        """How far the files of agents are read."""
+        return self.follower.state() if self.follower else []
 
     def stop(self) -> None:
         """Take nothing more, answer what is under way, commit, settle, close; in this order."""
@@ -81,6 +87,25 @@ class Server:
         opened.callback(housekeeping.close)
         self._open_doors(opened)
         self._open_pages(opened)
+        self._follow(opened)
+
+    def _follow(self, opened: ExitStack) -> None:
+        """Read what agents write into files, once all that may fail has gone well."""
+        from tachograph.pipeline import Follower, chosen
+        from tachograph.registry import HOOKS, TRANSCRIPTS
+
+        if kinds := chosen((*HOOKS, *TRANSCRIPTS), self.settings.follow, self.settings.is_personal):
+            self.follower = Follower(
+                self.road.submit,
+                self.store.positions,
+                lambda: self.road.queued_bytes,
+                kinds,
+                surroundings(self.settings),
+                time.monotonic_ns,
+                self._clock,
+            )
+            self.follower.start()
+            opened.callback(self.follower.close)
 
     def _open_doors(self, opened: ExitStack) -> None:
         from tachograph.receivers.intake import Intake

@@ -150,7 +150,10 @@ class Road:
             self._expect(group, self._clock() - started)
             self._release(sum(waiting.size_bytes for waiting in group))
             self.settler.notice()
-            self._clear_demo(is_real=not group[0].batch.is_demo)
+            if group[0].batch.is_demo:
+                self._has_demo = True
+            elif self._has_demo and any(map(_records, group)):
+                self._clear_demo()
 
     def _take_group(self) -> list[Waiting]:
         """What is committed next, waiting for it; empty when the road is closed and all is written.
@@ -204,16 +207,13 @@ class Road:
                 self._telemetry.count_batch("committed", waiting.batch)
                 waiting.kept.set_result(sequence)
 
-    def _clear_demo(self, is_real: bool) -> None:
+    def _clear_demo(self) -> None:
         """With real data there is no trace of the demo: it goes as soon as something real was committed."""
-        if not is_real:
-            self._has_demo = True
-        elif self._has_demo:
-            try:
-                self._store.clear_demo()
-                self._has_demo = False
-            except TachographError as error:
-                say("warning", f"demo: not cleared yet: {error}")
+        try:
+            self._store.clear_demo()
+            self._has_demo = False
+        except TachographError as error:
+            say("warning", f"demo: not cleared yet: {error}")
 
     def _refuse(self, waiting: Waiting, error: Exception) -> None:
         """A batch that cannot be kept: a bug of ours if it is none of our errors, and then said aloud."""

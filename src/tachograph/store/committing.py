@@ -208,7 +208,10 @@ class Committer:
         }
 
     def _unknown_batches(self, con: Con, batches: Sequence[Batch]) -> list[Batch]:
-        """The batches without those whose digest is kept, or came earlier in the same commit."""
+        """The batches without those whose digest is kept, or came earlier in the same commit.
+
+        How far a file was read still counts: the same piece may have come under another path before.
+        """
         seen = self._digests
         for batch in batches:
             batch.digest = clean_text(batch.digest)
@@ -220,6 +223,8 @@ class Committer:
             if batch.digest not in met:
                 new.append(batch)
                 met.update((batch.digest,) if batch.digest else ())
+            elif batch.positions:
+                new.append(Batch(positions=batch.positions))
         return new
 
     def _write_positions(self, con: Con, draft: Draft) -> None:
@@ -233,7 +238,9 @@ class Committer:
         with given(con, "incoming", columns):
             con.execute("DELETE FROM positions WHERE path IN (SELECT path FROM incoming)")
             con.execute(
-                "INSERT INTO positions (path, position, seq) SELECT path, position, ? FROM incoming", [draft.last.seq]
+                "INSERT INTO positions (path, position, seq)"
+                " SELECT path, position, ? FROM incoming WHERE position <> ''",
+                [draft.last.seq],
             )
 
     def _remember(self, draft: Draft) -> None:
