@@ -51,6 +51,26 @@ INTERFACES: Final = frozenset(
         *("textembedding", "image", "generative-ai"),
     )
 )
+# Where people and products say who and where: read from the record, its scope and its resource
+# (so that OTEL_RESOURCE_ATTRIBUTES count as well).
+IDENTITY: Final[dict[str, tuple[str, ...]]] = {
+    "session_id": (
+        "session.id",
+        "gen_ai.conversation.id",
+        "conversation.id",
+        "langfuse.session.id",
+        "thread.session_id",
+    ),
+    "user": ("enduser.id", "user.email", "user.name", "user.id", "enduser.pseudo.id", "langfuse.user.id", "user"),
+    "team": ("team.id", "team.name", "team"),
+    "project": ("project.name", "project.id", "project", "openinference.project.name", "service.namespace"),
+    "channel": ("channel", "channel.name", "messaging.channel"),
+    "repository": ("vcs.repository.name", "vcs.repository.url.full", "repository", "git.repository"),
+    "branch": ("vcs.ref.head.name", "git.branch", "branch"),
+    "host": ("host.name",),
+    "tenant": ("tenant.id", "organization.id", "tenant"),
+    "environment": ("deployment.environment.name", "deployment.environment", "langfuse.environment", "env"),
+}
 # The largest amount (tokens, nanoseconds, nano-dollars) that is taken for one: more is no measurement.
 AMOUNT_MAX: Final = 10**18
 TOKENS_MAX: Final = 10**12

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from tachograph import vocabulary
 from tachograph.dialects.table import Dialect, Names, Seconds
 from tachograph.model import AGENT, MODEL_CALL, STEP, TOOL_RUN
 
-# Where people and products say who and where: read from the record, its scope and its resource
-# (so that OTEL_RESOURCE_ATTRIBUTES count as well).
-IDENTITY: Final[dict[str, Names]] = {
-    "session_id": (
-        "session.id",
-        "gen_ai.conversation.id",
-        "conversation.id",
-        "langfuse.session.id",
-        "thread.session_id",
-    ),
-    "user": ("enduser.id", "user.email", "user.name", "user.id", "enduser.pseudo.id", "langfuse.user.id", "user"),
-    "team": ("team.id", "team.name", "team"),
-    "project": ("project.name", "project.id", "project", "openinference.project.name", "service.namespace"),
-    "channel": ("channel", "channel.name", "messaging.channel"),
-    "repository": ("vcs.repository.name", "vcs.repository.url.full", "repository", "git.repository"),
-    "branch": ("vcs.ref.head.name", "git.branch", "branch"),
-    "host": ("host.name",),
-    "tenant": ("tenant.id", "organization.id", "tenant"),
-    "environment": ("deployment.environment.name", "deployment.environment", "langfuse.environment", "env"),
-}
+# Where people and products say who and where: read from the record, its scope and its resource.
+IDENTITY: Final[dict[str, Names]] = {**vocabulary.IDENTITY}
 
 STANDARD: Final[dict[str, Names]] = {
     "prompt_id": ("prompt.id",),

@@ -1,0 +1,1 @@
+"""What an agent's plug-in wrote to its spool -> Batch; one file for each agent, all meaning made here."""
