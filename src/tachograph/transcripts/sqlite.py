@@ -35,8 +35,9 @@ class Place(msgspec.Struct, omit_defaults=True):
 _DECODE: Final = msgspec.json.Decoder(Place)
 _ENCODE: Final = msgspec.json.Encoder().encode
 
-# Reads the next rows into the page and keeps in its state where it was; may raise sqlite3.Error.
-Ask = Callable[[sqlite3.Connection, Page], None]
+# Reads the next rows into the page and keeps in its state where it was: whether more may be left. It may raise
+# sqlite3.Error.
+Ask = Callable[[sqlite3.Connection, Page], bool]
 
 
 def read_tables(path: Path, since: str, agent: str, ask: Ask) -> tuple[Batch, str]:
@@ -52,17 +53,17 @@ def read_tables(path: Path, since: str, agent: str, ask: Ask) -> tuple[Batch, st
     page = Page(agent, path, place.state)
     try:
         with opened(path) as database:
-            ask(database, page)
+            is_more = ask(database, page)
+            while is_more and not page.events:
+                is_more = ask(database, page)
     except Busy:
         return Batch(), since
     except sqlite3.Error as error:
         raise Rejected(f"{path.name}: cannot be read as {agent}'s database: {error}") from error
-    # Rows may be left: only a piece that found nothing knows that it has seen all.
-    told = page.events or page.spans
-    token = _ENCODE(Place([] if told else stamp, page.state)).decode()
-    batch = Batch(events=page.events, spans=page.spans, positions={str(path): token})
-    if told:
-        kept = _ENCODE((path.name, before, page.events, page.spans))
+    token = _ENCODE(Place([] if is_more else stamp, page.state)).decode()
+    batch = Batch(events=page.events, positions={str(path): token})
+    if page.events:
+        kept = _ENCODE((path.name, before, page.events))
         batch.size, batch.digest = len(kept), blake2b(kept, digest_size=16).hexdigest()
     return batch, token
 
