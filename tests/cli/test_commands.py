@@ -23,9 +23,12 @@ import pytest
 
 from recordings import CAPTURES, MANIFEST
 from tachograph.cli import COMMANDS, build_parser, main
+from tachograph.receivers import otlp
 
 SETS = ("claude-code-content", "codex-errors", "py-pydantic-ai")
 CLAUDE_SESSION = "692b79b9-502e-4540-825f-cc677ce03b1a"
+
+TOKENS = ("input", "output")
 
 Run = Callable[..., str]
 
@@ -54,6 +57,40 @@ def run(filled: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 def answer(run: Run, *words: str, code: int = 0) -> Any:
     return json.loads(run(*words, "--json", code=code))
+
+
+# -- otlp ------------------------------------------------------------------------------------------------------------
+
+
+def test_otlp_says_each_call_once_with_the_tokens_of_the_ledger(run: Run) -> None:
+    totals = answer(run, "usage")["totals"]
+    spans = otlp.decode("traces", run("otlp", "traces").encode(), "application/json").spans
+    assert len(spans) == totals["calls"] + totals["failed_calls"]
+    told = sum(span.attributes.get("gen_ai.usage.input_tokens", 0) for span in spans)
+    assert told == totals["input_tokens"]
+    cost = sum(span.attributes.get("tachograph.cost.usd", 0) for span in spans)
+    assert cost == pytest.approx(totals["cost_usd"])
+    assert sum(span.status_code == 2 for span in spans) == totals["failed_calls"]
+    assert {span.source.resource["service.name"] for span in spans} >= {"claude-code", "codex"}
+    points = otlp.decode("metrics", run("otlp", "metrics").encode(), "application/json").points
+    used = [point for point in points if point.name == "gen_ai.client.token.usage"]
+    by_type = {kind: sum(p.sum or 0 for p in used if p.attributes["gen_ai.token.type"] == kind) for kind in TOKENS}
+    assert by_type == {kind: totals[f"{kind}_tokens"] for kind in TOKENS}
+    for point in points:
+        assert point.count == sum(point.buckets["counts"]) and point.temporality == 2 if point.buckets else False
+
+
+def test_otlp_that_comes_back_is_the_same_calls(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A loop, by a collector that sends everything back, must not make the calls anew."""
+    body = run("otlp", "traces").encode()
+    home = ["--home", str(tmp_path / "home")]
+    (tmp_path / "001-traces.bin").write_bytes(body)
+    (tmp_path / "001-traces.headers.json").write_text('{"content-type": "application/json"}')
+    assert main(["replay", *(str(CAPTURES / name) for name in SETS), str(tmp_path), *home]) == 0
+    capsys.readouterr()
+    assert main(["usage", "--json", *home]) == 0
+    again = json.loads(capsys.readouterr().out)["totals"]
+    assert again == answer(run, "usage")["totals"]
 
 
 # -- usage -----------------------------------------------------------------------------------------------------------

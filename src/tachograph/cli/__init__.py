@@ -23,6 +23,9 @@ COMMANDS: Final = {
     "tail": "follow model calls and tool runs as they come in",
     "search": "where a text stands in prompts, answers and tool results",
     "sql": "a read-only SQL query",
+    "otlp": "model calls as OpenTelemetry spans or metrics, for any backend",
+    "run": "a Python program, with its model calls recorded",
+    "env": "the variables that have a program send here by itself",
     "doctor": "what arrives, what is missing, and how to turn it on",
     "replay": "recorded request bodies and transcripts into the store",
     "demo": "recorded sessions to look at, until real data comes",
@@ -36,7 +39,8 @@ INTERRUPTED: Final = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error is one line on stderr and a hint."""
     words = list(sys.argv[1:] if argv is None else argv)
-    os.umask(0o077)  # prompts and answers are nobody else's, in the store as in its backups
+    if words[:1] != ["run"]:  # what that starts writes its files as it always did
+        os.umask(0o077)  # prompts and answers are nobody else's, in the store as in its backups
     try:
         if not words:
             build_parser("").print_help(sys.stderr)

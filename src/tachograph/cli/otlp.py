@@ -1,0 +1,73 @@
+"""Write model calls as OpenTelemetry's GenAI conventions say them: one span for each call, or the client metrics.
+
+OTLP/JSON, one request a line, ready for any OTLP/HTTP backend: names are the same for every agent, each call stands
+once, with tokens and cost as the ledger has them. Texts (prompts, answers) are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+from tachograph.cli.arguments import add_json, add_where, matches, settings
+from tachograph.cli.periods import add_period, period, timezone_name
+
+if TYPE_CHECKING:
+    from tachograph.scan import Match, Reader
+
+EXAMPLES = ("tachograph otlp traces --since today", "tachograph otlp metrics --since 7d --where agent=codex")
+
+_AT_ONCE: Final = 5000  # calls: some megabytes in memory, and a request that backends take (usually 4 to 20 MiB)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `otlp`."""
+    parser.add_argument("signal", choices=("traces", "metrics"), help="spans of the calls, or their metrics")
+    add_period(parser)
+    add_where(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the requests."""
+    from tachograph import questions
+    from tachograph.cli.reading import open_reader
+    from tachograph.forwarders import otlp_messages
+    from tachograph.questions import conventions
+    from tachograph.scan import Match
+
+    since, until = period(arguments, questions.zone_of(timezone_name(arguments)))
+    where = [*matches(arguments.where, "calls")]
+    where += [] if since is None else [Match("start_ns", ">=", since)]
+    where += [] if until is None else [Match("start_ns", "<", until)]
+    with open_reader(settings(arguments)) as reader:
+        pages = _pages(reader, where)
+        if arguments.signal == "traces":
+            for page in pages:
+                _write(otlp_messages.to_json(otlp_messages.traces(conventions.spans(page))))
+        elif points := conventions.points(chain.from_iterable(pages)):
+            _write(otlp_messages.to_json(otlp_messages.metrics(points)))
+    return 0
+
+
+def _pages(reader: Reader, where: Sequence[Match]) -> Iterator[list[dict[str, Any]]]:
+    """All calls in order of their ids, so many at once."""
+    from tachograph.questions.lookup import CALL_COLUMNS
+    from tachograph.scan import Match, Scan
+
+    last = ""
+    while True:
+        asked = (*where, Match("call_id", ">", last))
+        select = {name: name for name in CALL_COLUMNS}
+        page = reader.scan(Scan("calls", dict(select), asked, order_by=(("call_id", False),), limit=_AT_ONCE)).rows()
+        if not page:
+            return
+        yield page
+        last = page[-1]["call_id"]
+
+
+def _write(request: bytes) -> None:
+    sys.stdout.write(request.decode() + "\n")

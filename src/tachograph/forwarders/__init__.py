@@ -1,0 +1,1 @@
+"""Ways out: what was captured, in the words of other systems."""
