@@ -258,7 +258,9 @@ def test_a_sub_agent_of_claude_code_is_no_prompt(tmp_path: Path) -> None:
     (path,) = folder.rglob("agent-*.jsonl")
     events = claude_code.read(path, "")[0].events
     assert {e.meaning.session_id for e in events if e.meaning} == {"0875cf19-cb38-4331-a970-8ac9fe07a39f"}
-    assert {e.meaning.subagent for e in events if e.meaning} == {"ae249bfe140428cc1"}
+    assert {e.meaning.subagent for e in events if e.meaning} == {"general-purpose"}
+    started_by = {e.meaning.parent_tool_call_id for e in events if e.meaning}
+    assert started_by == {"toolu_01GSafzhKuBP6meb7AM9Usdq"}
     assert PROMPT not in {e.meaning.role for e in events if e.meaning}
     assert {MODEL_CALL, TOOL_RUN} <= {e.meaning.role for e in events if e.meaning}
 

@@ -181,4 +181,6 @@ def whole(value: Any, factor: int = 1, most: int = AMOUNT_MAX) -> int | None:
 
 def _count(value: Any) -> int | None:
     """A token count: a whole number from 0; anything else is unknown."""
+    if type(value) is int:  # nearly all are, and there are many
+        return value if 0 <= value <= TOKENS_MAX else None
     return whole(value, 1, TOKENS_MAX)
