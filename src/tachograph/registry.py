@@ -29,6 +29,7 @@ from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPA
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
 from tachograph.model import Batch
+from tachograph.receivers import otlp_file
 from tachograph.transcripts import claude_code, codex, gemini_cli, pi
 
 # The first that fits reads a record: products before frameworks, frameworks before the plain conventions.
@@ -79,7 +80,9 @@ TRANSCRIPTS: Final = (
     AgentFiles(claude_code.NAME, "transcript", claude_code.discover, claude_code.is_mine, claude_code.read),
     AgentFiles(gemini_cli.NAME, "transcript", gemini_cli.discover, gemini_cli.is_mine, gemini_cli.read),
 )
-HOOKS: Final[tuple[AgentFiles, ...]] = ()
+HOOKS: Final[tuple[AgentFiles, ...]] = (
+    AgentFiles(otlp_file.NAME, "hook", otlp_file.discover, otlp_file.is_mine, otlp_file.read),
+)
 
 
 def files_of(path: Path) -> AgentFiles | None:

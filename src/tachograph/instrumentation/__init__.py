@@ -1,0 +1,1 @@
+"""Records Python programs: what their environment has, which instrumentation fits, and what runs inside them."""

@@ -1,0 +1,126 @@
+"""Which Python libraries call models, and which instrumentations of each are worth having, best first."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+# Texts on spans, in the words of each family; set only where the family's instrumentation is started by us.
+_OFFICIAL: Final = {"OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental"}
+_OFFICIAL_TEXT: Final = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"}
+_OFFICIAL_NO_TEXT: Final = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"}
+_OPENLLMETRY_TEXT: Final = {"TRACELOOP_TRACE_CONTENT": "true"}
+_OPENLLMETRY_NO_TEXT: Final = {"TRACELOOP_TRACE_CONTENT": "false"}
+_OPENINFERENCE_NO_TEXT: Final = {
+    "OPENINFERENCE_HIDE_INPUTS": "true",
+    "OPENINFERENCE_HIDE_OUTPUTS": "true",
+    "OPENINFERENCE_HIDE_INPUT_MESSAGES": "true",
+    "OPENINFERENCE_HIDE_OUTPUT_MESSAGES": "true",
+    "OPENINFERENCE_HIDE_PROMPTS": "true",
+    "OPENINFERENCE_HIDE_LLM_TOOLS": "true",
+    "OPENINFERENCE_HIDE_EMBEDDINGS_TEXT": "true",
+    "OPENINFERENCE_HIDE_EMBEDDINGS_VECTORS": "true",
+}
+
+
+class Candidate(NamedTuple):
+    """One instrumentation: its package, where its code lives, and what is set for it with and without texts.
+
+    `silences`: scopes of spans that the library makes by itself and that repeat those of this instrumentation.
+    """
+
+    package: str
+    module: str
+    text: dict[str, str]
+    no_text: dict[str, str]
+    silences: tuple[str, ...] = ()
+
+
+class Library(NamedTuple):
+    """A library that calls models: what people call it, its packages (any of them), and the module they import.
+
+    `needs` names libraries whose own instrumentation has to be there as well, because the spans of this one tell no
+    tokens; `is_native`: it makes spans by itself, and candidates only add to them.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    module: str
+    candidates: tuple[Candidate, ...] = ()
+    needs: tuple[str, ...] = ()
+    is_native: bool = False
+
+
+def _official(package: str, module: str, *silences: str) -> Candidate:
+    text, no_text = _OFFICIAL | _OFFICIAL_TEXT, _OFFICIAL | _OFFICIAL_NO_TEXT
+    return Candidate(package, module, text, no_text, silences)
+
+
+def _openllmetry(what: str, *silences: str) -> Candidate:
+    package, module = f"opentelemetry-instrumentation-{what}", f"opentelemetry.instrumentation.{what.replace('-', '_')}"
+    return Candidate(package, module, _OPENLLMETRY_TEXT, _OPENLLMETRY_NO_TEXT, silences)
+
+
+def _openinference(what: str, *silences: str) -> Candidate:
+    package, module = f"openinference-instrumentation-{what}", f"openinference.instrumentation.{what.replace('-', '_')}"
+    return Candidate(
+        package, module, {"OPENINFERENCE_HIDE_EMBEDDINGS_VECTORS": "true"}, _OPENINFERENCE_NO_TEXT, silences
+    )
+
+
+_ANTHROPIC_SPANS: Final = "com.anthropic.sdk.python"
+
+LIBRARIES: Final = (
+    Library(
+        "anthropic",
+        ("anthropic",),
+        "anthropic",
+        (
+            _official(
+                "opentelemetry-instrumentation-genai-anthropic",
+                "opentelemetry.instrumentation.genai.anthropic",
+                _ANTHROPIC_SPANS,
+            ),
+            _openllmetry("anthropic", _ANTHROPIC_SPANS),
+            _openinference("anthropic", _ANTHROPIC_SPANS),
+        ),
+        is_native=True,
+    ),
+    Library(
+        "openai",
+        ("openai",),
+        "openai",
+        (
+            _official("opentelemetry-instrumentation-genai-openai", "opentelemetry.instrumentation.genai.openai"),
+            _openllmetry("openai"),
+            _openinference("openai"),
+            _official("opentelemetry-instrumentation-openai-v2", "opentelemetry.instrumentation.openai_v2"),
+        ),
+    ),
+    Library(
+        "openai-agents",
+        ("openai-agents",),
+        "agents",
+        (_openllmetry("openai-agents"), _openinference("openai-agents")),
+    ),
+    Library(
+        "langchain",
+        ("langchain-core",),
+        "langchain_core",
+        (_openllmetry("langchain"), _openinference("langchain")),
+    ),
+    Library(
+        "llama-index",
+        ("llama-index-core",),
+        "llama_index.core",
+        (_openinference("llama-index"), _openllmetry("llamaindex")),
+    ),
+    Library("crewai", ("crewai",), "crewai", (_openinference("crewai"), _openllmetry("crewai")), ("openai",)),
+    Library(
+        "haystack", ("haystack-ai",), "haystack", (_openinference("haystack"), _openllmetry("haystack")), ("openai",)
+    ),
+    Library("pydantic-ai", ("pydantic-ai-slim", "pydantic-ai"), "pydantic_ai", is_native=True),
+)
+# What every recorded environment has to have.
+SDK: Final = "opentelemetry-sdk"
+# Programs that instrument themselves by their own start: what they send goes where their variables say.
+STARTERS: Final = ("opentelemetry-instrument", "ddtrace-run", "newrelic-admin")
