@@ -30,7 +30,7 @@ from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
 from tachograph.model import Batch
 from tachograph.receivers import otlp_file
-from tachograph.transcripts import claude_code, codex, gemini_cli, pi
+from tachograph.transcripts import claude_code, codex, copilot, copilot_otel, gemini_cli, opencode, pi
 
 # The first that fits reads a record: products before frameworks, frameworks before the plain conventions.
 DIALECTS: Final[tuple[Dialect, ...]] = (
@@ -79,6 +79,9 @@ TRANSCRIPTS: Final = (
     AgentFiles(codex.NAME, "transcript", codex.discover, codex.is_mine, codex.read),
     AgentFiles(claude_code.NAME, "transcript", claude_code.discover, claude_code.is_mine, claude_code.read),
     AgentFiles(gemini_cli.NAME, "transcript", gemini_cli.discover, gemini_cli.is_mine, gemini_cli.read),
+    AgentFiles(opencode.NAME, "transcript", opencode.discover, opencode.is_mine, opencode.read, opencode.BESIDE),
+    AgentFiles(copilot.NAME, "transcript", copilot.discover, copilot.is_mine, copilot.read, copilot.BESIDE),
+    AgentFiles(copilot_otel.NAME, "transcript", copilot_otel.discover, copilot_otel.is_mine, copilot_otel.read),
 )
 HOOKS: Final[tuple[AgentFiles, ...]] = (
     AgentFiles(otlp_file.NAME, "hook", otlp_file.discover, otlp_file.is_mine, otlp_file.read),
