@@ -142,10 +142,12 @@ def finish(root: Node) -> None:
     _mark_repeats(order)
     for node in reversed(order):
         _count_own(node)
+        # A span that is still open, or that a killed process never closed, ends where it began.
+        has_no_end = node.origin != "span" or node.end_ns == node.start_ns
         for child in node.children:
             node.totals.add(child.totals)
             node.inner += child.inner + 1 if child.is_noise else 0
-            if node.origin != "span":
+            if has_no_end:
                 node.end_ns = max(node.end_ns, child.end_ns)
     root.start_ns = min((n.start_ns for n in order if n.start_ns), default=0)
     root.end_ns = max(n.end_ns for n in order)
