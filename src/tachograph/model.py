@@ -120,7 +120,7 @@ class Content(Struct, gc=False, omit_defaults=True):
     is_list: bool = False
 
 
-SLOTS: Final = ("input", "output", "system", "tools", "prompt", "response", "arguments", "result", "thinking")
+SLOTS: Final = ("input", "output", "system", "tools", "prompt", "response", "arguments", "result", "thinking", "title")
 
 
 class Source(Struct, eq=False, omit_defaults=True):

@@ -175,7 +175,16 @@ def _times(call: Call, reports: list[Report], provenance: dict[str, str]) -> Non
     begun = [told for told in reports if announces(told)]
     reports = [told for told in reports if not announces(told)] or reports
     timed = sorted(
-        reports, key=lambda r: (r.origin != "span", r.end_ns == r.start_ns, -r.rank, r.start_ns, r.report_id)
+        reports,
+        key=lambda r: (
+            r.origin != "span",
+            r.end_ns == r.start_ns,
+            r.origin == "transcript",  # written line by line while the answer comes: a log record measured the whole
+            -r.rank,
+            r.start_ns,
+            -r.end_ns,
+            r.report_id,
+        ),
     )
     best = timed[0]
     call.start_ns, call.end_ns = best.start_ns, best.end_ns

@@ -16,6 +16,7 @@ import duckdb
 import msgspec
 from msgspec import Struct, field
 
+from tachograph.model import SUBAGENT
 from tachograph.store import titles
 from tachograph.store.relations import given, texts, value
 from tachograph.store.schema import TABLES
@@ -39,7 +40,9 @@ _TOLD: Final = f"""role, prompt_id, tool_call_id, coalesce(is_error, false) AS i
     CASE
         WHEN role = 'prompt' AND contains(contents, '"slot":"prompt"') THEN 'prompt'
         WHEN is_call AND contains(contents, '"slot":"input"') THEN 'input'
-        ELSE '' END AS title_slot, {_TOLD_SQL}"""
+        WHEN role = 'session' AND contains(contents, '"slot":"title"') THEN 'title'
+        ELSE '' END AS title_slot, {_IDENTITY_SQL}, parent_session_id, lineage,
+    if(lineage = '{SUBAGENT}', parent_tool_call_id, '') AS parent_tool_call_id"""
 
 
 class State(Struct, omit_defaults=True):

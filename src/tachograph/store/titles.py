@@ -1,4 +1,4 @@
-"""Names a session by the first words of its first prompt, once that is kept."""
+"""Names a session as its agent does, else by the first words of its first prompt, once that is kept."""
 
 from __future__ import annotations
 
@@ -24,21 +24,27 @@ class Titled(Protocol):
     title_slot: str
 
 
-# The earliest prompt of a session and the earliest call with input, by place: their texts are looked up only if needed.
+# The earliest prompt of a session, the earliest call with input and the latest name, by place: their texts are looked
+# up only if needed.
 _CANDIDATES: Final = """
 SELECT session_id, title_slot, min(coalesce(at_ns, 9223372036854775807)) AS at_ns,
     arg_min(struct_pack(id := id, seq := seq), coalesce(at_ns, 9223372036854775807)) AS place
-FROM fresh WHERE n = 1 AND title_slot <> '' GROUP BY session_id, title_slot
+FROM fresh WHERE n = 1 AND title_slot IN ('prompt', 'input') GROUP BY session_id, title_slot
+UNION ALL
+SELECT session_id, title_slot, max(coalesce(at_ns, 0)) AS at_ns,
+    arg_max(struct_pack(id := id, seq := seq), coalesce(at_ns, 0)) AS place
+FROM fresh WHERE n = 1 AND title_slot = 'title' GROUP BY session_id, title_slot
 """
 
 
 def fold(con: Con, states: Mapping[str, Titled]) -> None:
-    """Give a title to the sessions whose first prompt came now: a prompt is better than a call's input."""
+    """Give a title to the sessions whose name or first prompt came now: a prompt is better than a call's input."""
     chosen: dict[str, tuple[str, int, dict[str, Any]]] = {}
     # Slots in this order: a session that gets a prompt forgets the input that it would have been named by.
     for session, slot, at_ns, place in sorted(con.execute(_CANDIDATES).fetchall(), key=lambda row: row[1]):
         state = states[session]
-        is_better = slot > state.title_slot or (slot == state.title_slot and at_ns < state.title_ns)
+        is_nearer = at_ns > state.title_ns if slot == "title" else at_ns < state.title_ns
+        is_better = slot > state.title_slot or (slot == state.title_slot and is_nearer)
         if not state.title or is_better:
             chosen[session] = (slot, at_ns, place)
     if not chosen:
@@ -92,7 +98,7 @@ def _texts(con: Con, hashes: set[str]) -> dict[str, str]:
 
 def title_of(pieces: list[str], slot: str) -> str:
     """The first words of a prompt, or of the last message of a user among the messages of an input; on one line."""
-    if slot == "prompt":
+    if slot in ("prompt", "title"):
         return _shorten(" ".join(_words(_parsed(piece)) for piece in pieces))
     for piece in reversed(pieces):
         message = _parsed(piece)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN
-from tachograph.scan import Agg, Any_, Bucket, Columns, Match, Reader, Scan
+from tachograph.scan import Agg, Bucket, Columns, Condition, Match, Reader, Scan
 from tachograph.tree.nodes import Node, Tree, finish
 from tachograph.tree.places import Places, Told, break_cycles, texts_of
 
@@ -28,7 +28,7 @@ _SPAN: _Select = _columns(
 )
 _EVENT: _Select = _columns(
     "event_id time_ns duration_ns name origin trace_id span_id role is_error session_id prompt_id agent subagent "
-    "tool_name tool_call_id response_id request_id error_type error_message contents"
+    "tool_name tool_call_id parent_tool_call_id response_id request_id error_type error_message contents"
 )
 _CALL: _Select = _columns(
     "call_id trace_id span_id prompt_id start_ns end_ns agent subagent model response_id request_id status "
@@ -54,9 +54,7 @@ class Growth:
 
     # -- what the store holds ------------------------------------------------------------------------------------
 
-    def spans(
-        self, reader: Reader, where: tuple[Match | Any_, ...], session_id: str = "", has_texts: bool = True
-    ) -> None:
+    def spans(self, reader: Reader, where: tuple[Condition, ...], session_id: str = "", has_texts: bool = True) -> None:
         """Make a node of every span; spans of another session in the same trace are left out."""
         rows = reader.scan(Scan("spans", _SPAN, where, limit=SPAN_LIMIT + 1))
         self.is_cut = len(rows) > SPAN_LIMIT
@@ -67,7 +65,7 @@ class Growth:
         if has_texts:
             self._texts(reader, where)
 
-    def _texts(self, reader: Reader, where: tuple[Match | Any_, ...]) -> None:
+    def _texts(self, reader: Reader, where: tuple[Condition, ...]) -> None:
         told = (*where, Match("role", "!=", STEP), Match("contents", "not_null"))
         select = _columns("trace_id span_id contents")
         for row in _rows(reader.scan(Scan("spans", select, told, limit=SPAN_LIMIT))):
@@ -109,7 +107,7 @@ class Growth:
             if row[name] and node.role == MODEL_CALL:
                 self.by_call_key.setdefault(row[name], node)
 
-    def calls(self, reader: Reader, where: tuple[Match | Any_, ...], reported: tuple[Match | Any_, ...]) -> None:
+    def calls(self, reader: Reader, where: tuple[Condition, ...], reported: tuple[Condition, ...]) -> None:
         """Hang every call on the span that it was merged from, or make a node of it."""
         rows = reader.scan(Scan("calls", _CALL, where, limit=SPAN_LIMIT))
         if not len(rows):
@@ -159,7 +157,7 @@ class Growth:
         """The span that a span lies in, where it is known."""
         return self.by_span.get(self.span_parents.get(node.id, ("", "")))
 
-    def events(self, reader: Reader, where: tuple[Match | Any_, ...], session_id: str = "") -> None:
+    def events(self, reader: Reader, where: tuple[Condition, ...], session_id: str = "") -> None:
         """Make nodes of prompts, tool runs and agents that no span tells; hang the others on what they tell of."""
         told = (*where, Match("role", "!=", STEP))
         asked = Scan("events", _EVENT, told, order_by=(("time_ns", False),), limit=SPAN_LIMIT)
@@ -262,6 +260,9 @@ def _merge_event(
 ) -> None:
     """Add to a node what another record of the same step says."""
     node.event_ids.append(row["event_id"])
+    if row["parent_tool_call_id"] and row["subagent"]:
+        # Who knows what started the sub-agent knows its name; others tell of it by an id.
+        node.parent_tool_call_id, node.subagent = row["parent_tool_call_id"], row["subagent"]
     if node.origin == "event" and row["time_ns"]:
         node.start_ns = min(node.start_ns, row["time_ns"] - (row["duration_ns"] or 0))
         node.end_ns = max(node.end_ns, row["time_ns"])

@@ -73,6 +73,7 @@ class Node(Struct, eq=False, gc=False):
     model: str = ""
     tool_name: str = ""
     tool_call_id: str = ""
+    parent_tool_call_id: str = ""  # the tool run that started the sub-agent whose step this is
     error: str = ""
     input_tokens: int | None = None
     cache_read_tokens: int | None = None

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, Final
 
-from tachograph.model import AGENT, PROMPT, SESSION
+from tachograph.model import AGENT, PROMPT, SESSION, TOOL_RUN
 from tachograph.tree.nodes import Node
 
 EARLY_NS: Final = 1_000_000_000  # a step may be stamped a little before the event of the prompt that set it off
@@ -101,6 +101,8 @@ class Places:
         self.starts = [n.start_ns for n in self.timed]
         self.agents = {n.subagent: n for n in nodes if n.role == AGENT and n.subagent}
         self.made_agents: dict[tuple[str, str], Node] = {}
+        runs = sorted((n for n in nodes if n.role == TOOL_RUN and n.tool_call_id), key=lambda n: n.start_ns)
+        self.runs = {n.tool_call_id: n for n in reversed(runs)}
         self.is_session = root.role == SESSION
         if self.is_session:
             self._make_prompts(loose)
@@ -132,7 +134,7 @@ class Places:
             return None
         prompt = self.by_id.get(node.prompt_id) or self._by_time(node)
         if node.subagent and node.role != AGENT and node.origin != "span":
-            return self._agent(node, prompt)
+            return self._unless_below(node, self._agent(node, self.runs.get(node.parent_tool_call_id) or prompt))
         return self._unless_below(node, prompt)
 
     def _unless_below(self, node: Node, parent: Node | None) -> Node | None:
@@ -155,18 +157,19 @@ class Places:
             return None
         return prompt
 
-    def _agent(self, node: Node, prompt: Node | None) -> Node:
+    def _agent(self, node: Node, parent: Node | None) -> Node:
+        """The sub-agent whose step a node is, below the tool run that started it or the prompt."""
         known = self.agents.get(node.subagent)
         if known is not None:
             return known
-        key = (prompt.id if prompt else "", node.subagent)
+        key = (parent.id if parent else "", node.subagent)
         made = self.made_agents.get(key)
         if made is None:
             made = Node(id=f"agent:{key[0]}:{key[1]}", role=AGENT, name=node.subagent, start_ns=node.start_ns)
             made.subagent, made.agent = node.subagent, node.agent
             self.made_agents[key] = made
             self.made.append(made)
-            self.parents[made.id] = prompt
+            self.parents[made.id] = parent
         return made
 
 
