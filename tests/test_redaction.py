@@ -6,6 +6,7 @@ import gzip
 import json
 import types
 import typing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tachograph import redaction
 from tachograph.errors import ConfigError
 from tachograph.model import Batch, Content, Event, Meaning, Point, Report, Source, Span
 from tachograph.redaction import MODES, redact, redact_text
@@ -378,3 +380,21 @@ def test_recordings_come_through_unchanged() -> None:
 )
 def test_command_lines_and_keys_that_something_is_glued_to(text: str, expected: str) -> None:
     assert redact_text(text) == expected
+
+
+_WORDS = ("password", "api_key", "ACCESS_TOKEN", "token", "Authorization", "secret", "x", "")
+_SIGNS = ("=", ": ", '": "', '\\": \\"', " := ", " => '", "=[")
+_VALUES = ("hunter2!hunter2", LETTERS[:24], "call(me)", "a, b; c", "{", "", "\\\\n9", '"', "x\ny")
+_FILLED = st.sampled_from(("", " ", "\n", ", ", ";", "word " * 20, "def f(a, b): return {a}; " * 9, "x" * 300))
+_NAMED_TEXTS = st.lists(
+    st.tuples(st.sampled_from(_WORDS), st.sampled_from(_SIGNS), st.sampled_from(_VALUES), _FILLED).map("".join),
+    max_size=8,
+).map("".join)
+
+
+@given(_NAMED_TEXTS)
+def test_looking_only_where_a_name_stands_finds_the_same(text: str) -> None:
+    whole = text
+    for finder in redaction._FINDERS:
+        whole = finder.pattern.sub(partial(redaction._replacement, finder.kind), whole)
+    assert redact_text(text) == whole

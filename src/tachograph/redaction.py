@@ -8,8 +8,8 @@ costs microseconds. The first look may be too strict, never too lax: what the se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -84,7 +84,7 @@ _NAMED_QUOTED = f"(?:{_PASSWORD}|{_SECRETS}|{_TOKEN}|{_HEADER})(?:{_QUOTE})?{_SI
 _NAMED_TRIGGER = (
     f"(?:{_cased('pass', 'pwd')}(?:word|wd|phrase|code|WORD|WD|PHRASE|CODE)?[sS]?|"
     f"{_cased('token')}|{_cased('authorization', 'cookie')}[sS]?|{_SECRETS})"
-    f"(?:{_QUOTE})?{_SIGN}(?:\\[?{_BLANK}{_QUOTE}.|{_VALUE}{{6}}|[0-9\\[{{-])"
+    f"(?:{_QUOTE})?{_SIGN}(?:\\[?{_BLANK}{_QUOTE}(?s:.)|{_VALUE}{{6}}|[0-9\\[{{-])"
 )
 
 # A quoted value up to its end, at the depth of quoting where it stands: plain, in a JSON text, in one in another.
@@ -204,7 +204,21 @@ def _compiled(shape: _Shape) -> re.Pattern[str]:
     return re.compile(f"({shape.keep or _START}){shape.ahead}(?:{shape.secret}){then}")
 
 
-_FINDERS: Final = [(shape.kind, _any_of([_trigger(shape)]), _compiled(shape)) for shape in _SHAPES]
+class _Finder(NamedTuple):
+    """A shape made ready; `is_named` where _NAMED_TRIGGER is what tells of it."""
+
+    kind: str
+    is_likely: Callable[[str], bool]
+    pattern: re.Pattern[str]
+    is_named: bool
+
+
+_FINDERS: Final = [
+    _Finder(shape.kind, _any_of([_trigger(shape)]), _compiled(shape), shape.trigger == _NAMED_TRIGGER)
+    for shape in _SHAPES
+]
+# A few hundred characters, up to one that can only be the last of what _NAMED_TRIGGER sees.
+_PIECE: Final = re.compile(r"(?s).{1,256}[^\n,;&(){}]*.?")
 _SECRET_KEY: Final = re.compile(
     f"(?:(?:^pass|^PASS|{_PASSWORD})[sS]?|{_SECRETS}|{_HEADER}|{_TOKEN}|[tT]oken|TOKEN)$"  # tokens are a count
 )
@@ -227,10 +241,39 @@ def redact_text(text: str) -> str:
     is_unicode = text.isascii() or _is_unicode(text)
     if is_unicode and not _may_hold_secret(text):
         return text
-    for kind, is_likely, pattern in _FINDERS:
-        if not is_unicode or is_likely(text):
-            text = pattern.sub(lambda match: f"{match[1]}[redacted:{kind or _kind(match[1])}]", text)  # noqa: B023
+    pieces: list[tuple[int, int]] | None = None
+    for finder in _FINDERS:
+        if not is_unicode:
+            text = finder.pattern.sub(partial(_replacement, finder.kind), text)
+        elif finder.is_likely(text):
+            if pieces is None and finder.is_named:
+                pieces = [piece.span() for piece in _PIECE.finditer(text) if finder.is_likely(piece[0])]
+            parts = list(_parts(text, finder, pieces if pieces and finder.is_named else [(0, len(text))]))
+            if len(parts) > 1:
+                text, pieces = "".join(parts), None
     return text
+
+
+def _replacement(kind: str, match: re.Match[str]) -> str:
+    return f"{match[1]}[redacted:{kind or _kind(match[1])}]"
+
+
+def _parts(text: str, finder: _Finder, pieces: list[tuple[int, int]]) -> Iterator[str]:
+    """The text in parts, those that the finder finds replaced; what it finds begins in one of the pieces.
+
+    The engine that can look ahead reads 5 MB a second, so it is only let loose where the fast one has seen a trigger.
+    """
+    done = 0
+    for start, end in pieces:
+        at = max(start, done)
+        while found := finder.pattern.search(text, at, end):
+            whole = finder.pattern.match(text, found.start())  # it may go on behind the piece
+            at = whole.end() if whole else found.start() + 1
+            if whole:
+                yield text[done : whole.start()]
+                yield _replacement(finder.kind, whole)
+                done = at
+    yield text[done:]
 
 
 def _is_unicode(text: str) -> bool:
