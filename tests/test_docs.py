@@ -28,6 +28,7 @@ from tachograph.errors import TachographError
 from tachograph.pricing import Prices
 from tachograph.questions.arrivals import CONNECT, RULES
 from tachograph.questions.counting import usage
+from tachograph.questions.filters import FIELDS
 from tachograph.registry import DIALECTS, TRANSCRIPTS
 from tachograph.store.duckdb import open_store
 from tachograph.store.schema import TABLES
@@ -240,6 +241,14 @@ def test_identity_is_documented() -> None:
         f"| {name.removesuffix('_id')} | {', '.join(f'`{a}`' for a in names)} |\n" for name, names in IDENTITY.items()
     ]
     check_generated(DOCS / "sources" / "README.md", "| | attributes |\n|---|---|\n" + "".join(rows))
+
+
+def test_every_field_of_the_filter_language_is_documented() -> None:
+    rows = [
+        f"| `{name}` | {cell(field.what)} | {'yes' if field.sessions else ''} | {'yes' if field.calls else ''} |\n"
+        for name, field in FIELDS.items()
+    ]
+    check_generated(DOCS / "filters.md", "| field | | sessions | calls |\n|---|---|---|---|\n" + "".join(rows))
 
 
 def test_every_transcript_is_documented() -> None:

@@ -17,7 +17,8 @@ Function = Literal["count", "sum", "min", "max", "avg", "count_distinct", "quant
 class Match:
     """One condition: `column op value`. `contains` and `prefix` compare text without regard to case.
 
-    `column` is a column of the table or `attributes["some.key"]` written as `attributes.some.key`.
+    `column` is a column of the table or `attributes["some.key"]` written as `attributes.some.key`. `in` takes a list
+    or a Scan of one column.
     """
 
     column: str
@@ -29,7 +30,17 @@ class Match:
 class Any_:
     """At least one of the conditions holds."""
 
-    matches: tuple[Match, ...]
+    matches: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not_:
+    """The condition does not hold: it is false, or nothing is known of it."""
+
+    condition: Condition
+
+
+Condition = Match | Any_ | Not_
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,7 @@ class Scan:
 
     table: str
     select: dict[str, str | Agg | Bucket]
-    where: tuple[Match | Any_, ...] = ()
+    where: tuple[Condition, ...] = ()
     group_by: tuple[str, ...] = ()
     order_by: tuple[tuple[str, bool], ...] = ()
     limit: int | None = None

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tachograph.config import Settings, load
-from tachograph.errors import ConfigError
-from tachograph.scan import Match, Op
-from tachograph.store.schema import TABLES
 
-# Tried in this order: the longer ones first, as they begin with the shorter ones.
-_OPERATORS: Final[tuple[tuple[str, Op], ...]] = (
-    ("!=", "!="),
-    ("<=", "<="),
-    (">=", ">="),
-    ("~", "contains"),
-    ("=", "="),
-    ("<", "<"),
-    (">", ">"),
-)
-_NAMES: Final = {"session": "session_id", "trace": "trace_id", "call": "call_id", "prompt": "prompt_id"}
+if TYPE_CHECKING:
+    from tachograph.questions.filters import Table
+    from tachograph.scan import Condition, Reader
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:
@@ -33,40 +22,20 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     """The flag --where, which may be given several times."""
     parser.add_argument(
         "--where",
-        metavar="FIELD=VALUE",
+        metavar="FILTER",
         action="append",
         default=[],
-        help="only where it holds: agent=pi, model~opus (contains), output_tokens>1000; all of them, if several",
+        help='only what fits: agent:pi model:opus cost>0.5 tool:bash error:true "a text"; all of them, if several',
     )
 
 
-def matches(conditions: Sequence[str], table: str) -> tuple[Match, ...]:
-    """The conditions of --where on a table; raises ConfigError for one that is none."""
-    types = {column.name: column.type for column in TABLES[table]}
-    return tuple(_match(text, types) for text in conditions)
+def conditions(reader: Reader, filters: Sequence[str], table: Table) -> tuple[Condition, ...]:
+    """What the flags --where ask of a table; raises QueryError for one that cannot be read."""
+    from tachograph.questions.filters import conditions as read
+    from tachograph.store.schema import TABLES
 
-
-def _match(text: str, types: Mapping[str, str]) -> Match:
-    for sign, op in _OPERATORS:
-        name, found, value = (part.strip() for part in text.partition(sign))
-        if found and name.replace("_", "").replace(".", "").isalnum():
-            column = _NAMES.get(name, name)
-            return Match(column, op, _value(value, types.get(column, "text"), name))
-    raise ConfigError(
-        f'command line: --where: got "{text}"; expected FIELD=VALUE, or with !=, ~, <, <=, >, >=',
-        "--where agent=claude-code",
-    )
-
-
-def _value(text: str, kind: str, name: str) -> str | int | float | bool:
-    """The value as the column's type; raises ConfigError where it is none of that type."""
-    try:
-        if kind == "bool":
-            return {"true": True, "false": False}[text.lower()]
-        return int(text) if kind == "int" else float(text) if kind == "float" else text
-    except (ValueError, KeyError):
-        expected = {"bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
-        raise ConfigError(f'command line: --where: {name}: got "{text}"; expected {expected}') from None
+    columns = {column.name: column.type for column in TABLES[table]}
+    return tuple(condition for text in filters for condition in read(reader, text, table, columns))
 
 
 def settings(arguments: argparse.Namespace) -> Settings:

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from tachograph.cli.arguments import add_json, add_where, matches, settings
+from tachograph.cli.arguments import add_json, add_where, conditions, settings
 from tachograph.cli.periods import add_period, period, timezone_name
 
 if TYPE_CHECKING:
-    from tachograph.scan import Match, Reader
+    from tachograph.scan import Condition, Reader
 
-EXAMPLES = ("tachograph otlp traces --since today", "tachograph otlp metrics --since 7d --where agent=codex")
+EXAMPLES = ("tachograph otlp traces --since today", "tachograph otlp metrics --since 7d --where agent:codex")
 
 _AT_ONCE: Final = 5000  # calls: some megabytes in memory, and a request that backends take (usually 4 to 20 MiB)
 
@@ -40,11 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tachograph.scan import Match
 
     since, until = period(arguments, questions.zone_of(timezone_name(arguments)))
-    where = [*matches(arguments.where, "calls")]
-    where += [] if since is None else [Match("start_ns", ">=", since)]
-    where += [] if until is None else [Match("start_ns", "<", until)]
+    when = [Match("start_ns", ">=", since)] if since is not None else []
+    when += [Match("start_ns", "<", until)] if until is not None else []
     with open_reader(settings(arguments)) as reader:
-        pages = _pages(reader, where)
+        pages = _pages(reader, (*when, *conditions(reader, arguments.where, "calls")))
         if arguments.signal == "traces":
             for page in pages:
                 _write(otlp_messages.to_json(otlp_messages.traces(conventions.spans(page))))
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _pages(reader: Reader, where: Sequence[Match]) -> Iterator[list[dict[str, Any]]]:
+def _pages(reader: Reader, where: Sequence[Condition]) -> Iterator[list[dict[str, Any]]]:
     """All calls in order of their ids, so many at once."""
     from tachograph.questions.lookup import CALL_COLUMNS
     from tachograph.scan import Match, Scan

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tachograph.cli.arguments import add_json, add_where, matches, settings
+from tachograph.cli.arguments import add_json, add_where, conditions, settings
 from tachograph.cli.formats import count, duration, moment, nanousd
 from tachograph.cli.periods import add_period, period, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
 
-EXAMPLES = ("tachograph sessions --since today", 'tachograph sessions "fix the parser" --where agent=pi --json')
+EXAMPLES = ("tachograph sessions --since today", 'tachograph sessions "fix the parser" --where agent:pi --json')
 
 _ORDERS = {"newest": ("end_ns", True), "cost": ("cost_nanousd", True), "tokens": ("input_tokens", True)}
 _COLUMNS = (
@@ -46,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     zone = questions.zone_of(timezone_name(arguments))
     since, until = period(arguments, zone)
-    where = matches(arguments.where, "sessions")
     order = _ORDERS[arguments.sort]
     with open_reader(settings(arguments)) as reader:
+        where = conditions(reader, arguments.where, "sessions")
         found = questions.sessions(reader, since, until, where, arguments.text, order, arguments.limit)
     if arguments.json:
         write_json({"sessions": [row | {"cost_usd": _usd(row)} for row in found]})

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from tachograph.cli.arguments import add_json, add_where, matches, settings
+from tachograph.cli.arguments import add_json, add_where, conditions, settings
 from tachograph.cli.formats import count, usd
 from tachograph.cli.periods import add_period, period, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
 
-EXAMPLES = ("tachograph usage --by day,model --since 7d", "tachograph usage --by project --where agent=codex --json")
+EXAMPLES = ("tachograph usage --by day,model --since 7d", "tachograph usage --by project --where agent:codex --json")
 
 # Key of a row -> heading and rank; the counters that a narrow terminal can do without go first.
 _COUNTERS = {
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     timezone = timezone_name(arguments)
     since, until = period(arguments, questions.zone_of(timezone))
     by = tuple(name.strip() for name in arguments.by.split(",") if name.strip())
-    where = matches(arguments.where, "calls")
     with open_reader(settings(arguments)) as reader:
+        where = conditions(reader, arguments.where, "calls")
         answer = questions.usage(reader, by, since, until, where, timezone)
     answer["rows"] = answer["rows"][: arguments.limit]
     if arguments.json:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct, field
 
 from tachograph.errors import QueryError
-from tachograph.scan import Agg, Any_, Bucket, Match, Reader, Scan
+from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
 
 # What calls can be counted by: the name that people type -> the column of calls.
 DIMENSIONS: Final[dict[str, str]] = {
@@ -113,7 +113,7 @@ def usage(
     by: str | Sequence[str] = (),
     since_ns: int | None = None,
     until_ns: int | None = None,
-    where: Sequence[Match | Any_] = (),
+    where: Sequence[Condition] = (),
     timezone: str = "UTC",
 ) -> dict[str, Any]:
     """Count the calls that started in [since, until): `{"by", "timezone", "totals", "rows"}`.
@@ -145,14 +145,14 @@ def usage(
     return {"by": list(names), "timezone": timezone, "totals": total.as_dict(), "rows": listed}
 
 
-def _conditions(since_ns: int | None, until_ns: int | None, where: Sequence[Match | Any_]) -> tuple[Match | Any_, ...]:
+def _conditions(since_ns: int | None, until_ns: int | None, where: Sequence[Condition]) -> tuple[Condition, ...]:
     since = (Match("start_ns", ">=", since_ns),) if since_ns is not None else ()
     until = (Match("start_ns", "<", until_ns),) if until_ns is not None else ()
     return (*since, *until, *where)
 
 
 def _groups(
-    reader: Reader, names: Sequence[str], where: tuple[Match | Any_, ...], timezone: str
+    reader: Reader, names: Sequence[str], where: tuple[Condition, ...], timezone: str
 ) -> Iterable[dict[str, Any]]:
     """Calls grouped by the dimensions and by the facts that decide how they count."""
     keys = {f"by_{name}": _selected(name, timezone) for name in names}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from tachograph.errors import QueryError
-from tachograph.scan import Agg, Any_, Bucket, Match, Reader, Scan
+from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Reader, Scan
 
 # Every column of the two tables, so that a page, a command and an API show the same of them.
 SESSION_COLUMNS: Final = tuple(
@@ -40,7 +40,7 @@ def sessions(
     reader: Reader,
     since_ns: int | None = None,
     until_ns: int | None = None,
-    where: Sequence[Match | Any_] = (),
+    where: Sequence[Condition] = (),
     text: str = "",
     order_by: tuple[str, bool] = ("end_ns", True),
     limit: int | None = 50,
@@ -51,7 +51,7 @@ def sessions(
     `text` keeps those where it stands in the id, the title, the agent or another name. Times and money as stored:
     nanoseconds, nano-dollars.
     """
-    conditions: list[Match | Any_] = [*where]
+    conditions: list[Condition] = [*where]
     if since_ns is not None:
         conditions.append(Match("end_ns", ">=", since_ns))
     if until_ns is not None:
@@ -87,13 +87,13 @@ def calls_of(
     trace_id: str = "",
     since_ns: int | None = None,
     until_ns: int | None = None,
-    where: Sequence[Match | Any_] = (),
+    where: Sequence[Condition] = (),
     is_newest_first: bool = False,
     limit: int | None = None,
     offset: int = 0,
 ) -> list[dict[str, Any]]:
     """Calls in order of start, of one session or trace where named: one dict of the `calls` columns each."""
-    conditions: list[Match | Any_] = [*where]
+    conditions: list[Condition] = [*where]
     if session_id.startswith(_TRACE_SESSION):
         conditions += [Match("trace_id", "=", session_id.removeprefix(_TRACE_SESSION))]
     elif session_id:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tachograph.errors import QueryError
-from tachograph.scan import Agg, Any_, Bucket, Match, Scan
+from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Not_, Scan
 from tachograph.store.identity import clean_text
 from tachograph.store.schema import TABLES
 
@@ -183,9 +183,11 @@ class _Compiler:
         written = _quoted(name) if name in self.scan.select else self.column(name)
         return f"{written} {'DESC' if is_descending else 'ASC'} NULLS LAST"
 
-    def condition(self, match: Match | Any_) -> str:
+    def condition(self, match: Condition) -> str:
         if isinstance(match, Any_):
             return "(" + (" OR ".join(self.condition(part) for part in match.matches) or "false") + ")"
+        if isinstance(match, Not_):
+            return f"NOT coalesce({self.condition(match.condition)}, false)"
         column, value = self.column(match.column), match.value
         if match.op in ("is_null", "not_null"):
             return f"{column} IS {'NOT ' if match.op == 'not_null' else ''}NULL"
@@ -206,6 +208,8 @@ class _Compiler:
 
     def _is_one_of(self, match: Match, column: str) -> str:
         """Attributes may be compared with values of several types, so each type has its own list."""
+        if isinstance(match.value, Scan):
+            return f"{column} IN ({self._inner(match.value)})"
         if isinstance(match.value, str) or not isinstance(match.value, Collection):
             raise QueryError(f"{match.column} in: got {match.value!r}; expected a list")
         lists: dict[str, list[str]] = {}
@@ -214,6 +218,14 @@ class _Compiler:
             lists.setdefault(written, []).append(compared)
         tests = [f"{key} IN ({', '.join(self.parameter(v) for v in values)})" for key, values in lists.items()]
         return f"({' OR '.join(tests)})" if tests else "false"
+
+    def _inner(self, scan: Scan) -> str:
+        """SQL of a scan within this one; its parameters follow those written so far."""
+        if len(scan.select) != 1:
+            raise QueryError(f"scan of {scan.table} in a condition: got {len(scan.select)} columns; expected one")
+        inner = _Compiler(scan, self.engine).compile()
+        self.parameters += inner.parameters
+        return inner.sql
 
     def _comparable(self, name: str, column: str, value: Any) -> tuple[str, Any]:
         """Column and value in one type."""

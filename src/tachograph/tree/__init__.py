@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from tachograph.model import SESSION
-from tachograph.scan import Any_, Match, Reader, Scan
+from tachograph.scan import Any_, Condition, Match, Reader, Scan
 from tachograph.tree import lineage
 from tachograph.tree.growth import Growth
 from tachograph.tree.nodes import Node, Totals, Tree, finish, significant
@@ -47,7 +47,7 @@ def session_tree(reader: Reader, session_id: str) -> Tree:
 def _session(reader: Reader, session_id: str) -> Growth:
     """All of one session, not yet joined."""
     growth = Growth(Node(id="", role=SESSION, name=session_id))
-    own: tuple[Match | Any_, ...] = (Match("session_id", "=", session_id),)
+    own: tuple[Condition, ...] = (Match("session_id", "=", session_id),)
     where = own
     traces = _traces(reader, session_id)
     if traces:

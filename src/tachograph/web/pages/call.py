@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tachograph.errors import QueryError
 from tachograph.questions import explain
-from tachograph.scan import Agg, Any_, Bucket, Match, Reader, Scan
+from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Reader, Scan
 from tachograph.web.messages import Message
 from tachograph.web.messages import read as read_message
 from tachograph.web.rendering import Site, look_of, render
@@ -78,7 +78,7 @@ def _kept(reader: Reader, row: dict[str, Any], reports: list[dict[str, Any]]) ->
     found: list[Any] = []
     spans = {(report["trace_id"], report["span_id"]) for report in reports if report["span_id"]}
     for trace_id, span_id in sorted(spans):
-        where: tuple[Match | Any_, ...] = (Match("trace_id", "=", trace_id), Match("span_id", "=", span_id))
+        where: tuple[Condition, ...] = (Match("trace_id", "=", trace_id), Match("span_id", "=", span_id))
         found += reader.scan(Scan("spans", {"contents": "contents"}, where)).data["contents"]
     ids = [Match(name, "=", row[name]) for name in ("response_id", "request_id") if row[name]]
     if ids:
