@@ -28,6 +28,7 @@ from tachograph.dialects.opencode import OPENCODE
 from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPANS
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
+from tachograph.hooks import pi as pi_spool
 from tachograph.model import Batch
 from tachograph.receivers import otlp_file
 from tachograph.transcripts import claude_code, codex, copilot, copilot_otel, gemini_cli, opencode, pi
@@ -84,6 +85,7 @@ TRANSCRIPTS: Final = (
     AgentFiles(copilot_otel.NAME, "transcript", copilot_otel.discover, copilot_otel.is_mine, copilot_otel.read),
 )
 HOOKS: Final[tuple[AgentFiles, ...]] = (
+    AgentFiles(pi_spool.NAME, "hook", pi_spool.discover, pi_spool.is_mine, pi_spool.read),
     AgentFiles(otlp_file.NAME, "hook", otlp_file.discover, otlp_file.is_mine, otlp_file.read),
 )
 
