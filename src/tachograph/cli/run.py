@@ -88,6 +88,8 @@ def _said_of(choice: Choice, plan: Plan) -> Iterator[str]:
         package = choice.candidates[0][0].package
         how = f"{package} {plan.interpreter.packages.get(package, '')}".strip()
         yield f"{name}: by {how}"
+    elif choice.within:
+        yield f"{name}: by {choice.within}; direct calls need {choice.missing}"
     elif choice.library.is_native:
         yield f"{name}: by itself" + (f"; texts need {choice.missing}" if choice.missing else "")
     else:

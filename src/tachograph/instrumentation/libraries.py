@@ -38,15 +38,16 @@ class Candidate(NamedTuple):
 class Library(NamedTuple):
     """A library that calls models: what people call it, its packages (any of them), and the module they import.
 
-    `needs` names libraries whose own instrumentation has to be there as well, because the spans of this one tell no
-    tokens; `is_native`: it makes spans by itself, and candidates only add to them.
+    `tells` names the libraries below it whose calls its own spans tell whole, tokens and texts included, where its best
+    candidate makes them: those need an instrumentation only for the program's direct use of them. `is_native`: it makes spans by itself, and candidates
+    only add texts.
     """
 
     name: str
     packages: tuple[str, ...]
     module: str
     candidates: tuple[Candidate, ...] = ()
-    needs: tuple[str, ...] = ()
+    tells: tuple[str, ...] = ()
     is_native: bool = False
 
 
@@ -101,24 +102,37 @@ LIBRARIES: Final = (
         ("openai-agents",),
         "agents",
         (_openllmetry("openai-agents"), _openinference("openai-agents")),
+        ("openai",),
     ),
     Library(
         "langchain",
         ("langchain-core",),
         "langchain_core",
         (_openllmetry("langchain"), _openinference("langchain")),
+        ("openai", "anthropic"),
     ),
     Library(
         "llama-index",
         ("llama-index-core",),
         "llama_index.core",
         (_openinference("llama-index"), _openllmetry("llamaindex")),
+        ("openai", "anthropic"),
     ),
-    Library("crewai", ("crewai",), "crewai", (_openinference("crewai"), _openllmetry("crewai")), ("openai",)),
+    # The spans of these two tell no tokens, or not always: the models' own libraries have to be instrumented as well.
+    Library("crewai", ("crewai",), "crewai", (_openinference("crewai", "crewai"), _openllmetry("crewai", "crewai"))),
     Library(
-        "haystack", ("haystack-ai",), "haystack", (_openinference("haystack"), _openllmetry("haystack")), ("openai",)
+        "haystack",
+        ("haystack-ai",),
+        "haystack",
+        (_openinference("haystack", "haystack"), _openllmetry("haystack", "haystack")),
     ),
-    Library("pydantic-ai", ("pydantic-ai-slim", "pydantic-ai"), "pydantic_ai", is_native=True),
+    Library(
+        "pydantic-ai",
+        ("pydantic-ai-slim", "pydantic-ai"),
+        "pydantic_ai",
+        tells=("openai", "anthropic"),
+        is_native=True,
+    ),
 )
 # What every recorded environment has to have.
 SDK: Final = "opentelemetry-sdk"

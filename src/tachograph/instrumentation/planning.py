@@ -25,6 +25,7 @@ class Choice(NamedTuple):
     version: str
     candidates: tuple[tuple[Candidate, str], ...]  # with the entry point of each
     missing: str = ""  # the package to install
+    within: str = ""  # the library above it that tells its calls
 
 
 class Plan(NamedTuple):
@@ -38,9 +39,17 @@ class Plan(NamedTuple):
 def choose(interpreter: Interpreter) -> Plan:
     """The plan for a program in this environment."""
     found = [choice for library in LIBRARIES if (choice := _choice(library, interpreter)) is not None]
+    told = {name: one.library.name for one in found if _is_best(one) for name in one.library.tells}
+    found = [one._replace(within=told.get(one.library.name, "")) for one in found]
     missing = [] if SDK in interpreter.packages or not found else [SDK]
-    missing += [choice.missing for choice in found if choice.missing]
+    missing += [choice.missing for choice in found if choice.missing and not choice.within]
     return Plan(interpreter, tuple(found), tuple(dict.fromkeys(missing)))
+
+
+def _is_best(choice: Choice) -> bool:
+    """Whether the library is recorded as well as it can be."""
+    best = choice.library.candidates[:1]
+    return not best or [one for one, _ in choice.candidates[:1]] == list(best)
 
 
 def _choice(library: Library, interpreter: Interpreter) -> Choice | None:

@@ -125,6 +125,9 @@ def step_aside(name: str) -> None:
     instrumentor = _active.pop(name, None)
     if instrumentor is not None and hasattr(instrumentor, "uninstrument"):
         instrumentor.uninstrument()
+    providers.silent.difference_update(
+        scope for candidate in _libraries[name]["candidates"] for scope in candidate["silences"]
+    )
     _unset(name)
 
 

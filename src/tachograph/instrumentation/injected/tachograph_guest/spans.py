@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from . import providers
+
 # Who and where: a call is its parent's and its baggage's where it does not say so itself.
 IDENTITY = (
     *("enduser.id", "enduser.pseudo.id", "user.id", "user.email", "tenant.id", "organization.id", "team.id"),
@@ -20,6 +22,7 @@ _NOT_OURS = ("crewAI-telemetry",)
 _TEXT_CHARS = 1_000_000
 _ANCESTORS_MAX = 100
 
+# Calls that stand alone would each be a session of their own: those of one run belong together.
 run = ""
 _NOTE = "_tachograph_from"
 
@@ -55,7 +58,8 @@ def tap(module: ModuleType) -> None:
 def write(span: Any) -> None:
     """Write down one span that has ended."""
     resource = dict(span.resource.attributes)
-    if resource.get("service.name") in _NOT_OURS:
+    scope = span.instrumentation_scope
+    if resource.get("service.name") in _NOT_OURS or (scope is not None and scope.name in providers.silent):
         return
     line = json.dumps(_request(span, resource), separators=(",", ":"), ensure_ascii=True)
     record(line.encode() + b"\n")
@@ -63,8 +67,6 @@ def write(span: Any) -> None:
 
 def _request(span: Any, resource: dict[str, Any]) -> dict[str, Any]:
     """An ExportTraceServiceRequest with this one span."""
-    from . import providers
-
     if str(resource.get("service.name") or "unknown_service").startswith("unknown_service"):
         resource["service.name"] = providers.service
     resource.setdefault("process.pid", os.getpid())
@@ -119,8 +121,8 @@ def _attributes(span: Any) -> dict[str, Any]:
                 if key in told:
                     found.setdefault(key, told[key])
         at, seen = above, seen + 1
-    # Calls that stand alone would each be a session of their own: those of one run belong together.
-    if span.parent is None and any(key in own for key in _MODELS) and not any(key in found for key in _SESSIONS):
+    is_alone = span.parent is None and any(key in own for key in _MODELS)
+    if is_alone and not any(key in found for key in _SESSIONS):
         found["session.id"] = f"{run}-{os.getpid()}"
     return {**found, **own}
 
