@@ -9,6 +9,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tachograph.config import Surroundings
+from tachograph.connections.claude_code import CLAUDE_CODE as CONNECT_CLAUDE_CODE
+from tachograph.connections.codex import CODEX as CONNECT_CODEX
+from tachograph.connections.contract import Connection
+from tachograph.connections.copilot import COPILOT as CONNECT_COPILOT
+from tachograph.connections.gemini_cli import GEMINI_CLI as CONNECT_GEMINI_CLI
+from tachograph.connections.openclaw import OPENCLAW as CONNECT_OPENCLAW
+from tachograph.connections.opencode import OPENCODE as CONNECT_OPENCODE
+from tachograph.connections.pi import PI as CONNECT_PI
 from tachograph.dialects.claude_code import CLAUDE_CODE
 from tachograph.dialects.codex import CODEX
 from tachograph.dialects.copilot import COPILOT
@@ -87,6 +95,16 @@ TRANSCRIPTS: Final = (
 HOOKS: Final[tuple[AgentFiles, ...]] = (
     AgentFiles(pi_spool.NAME, "hook", pi_spool.discover, pi_spool.is_mine, pi_spool.read),
     AgentFiles(otlp_file.NAME, "hook", otlp_file.discover, otlp_file.is_mine, otlp_file.read),
+)
+
+CONNECTIONS: Final[tuple[Connection, ...]] = (
+    CONNECT_PI,
+    CONNECT_OPENCLAW,
+    CONNECT_CLAUDE_CODE,
+    CONNECT_CODEX,
+    CONNECT_GEMINI_CLI,
+    CONNECT_COPILOT,
+    CONNECT_OPENCODE,
 )
 
 
