@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from hashlib import blake2b
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 import msgspec
+import zstandard
 
 from tachograph.errors import Rejected
 from tachograph.model import Batch, Content, Event, Meaning, Point, Source, Span
@@ -20,6 +22,8 @@ PIECE_BYTES: Final = 8 * 1024 * 1024
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 # The beginning of a file, by which a rewritten one is told from a grown one.
 _HEAD_BYTES: Final = 256
+# Memory that unpacking may take: what Zstandard itself takes for a window at most, unless told otherwise.
+_WINDOW_BYTES_MAX: Final = 128 * 1024 * 1024
 # A later time (from 2262 on) does not fit into 64 bits of nanoseconds.
 _LAST_SECOND: Final = 2**63 // 1_000_000_000
 
@@ -27,12 +31,14 @@ _LAST_SECOND: Final = 2**63 // 1_000_000_000
 class Position(msgspec.Struct, omit_defaults=True):
     """Where a reading ended: bytes read, a hash of the first of them, and what the reader has to remember.
 
-    `is_inside`: in the middle of a line that is too long and left out.
+    `is_inside`: in the middle of a line that is too long and left out. `packed_bytes`: the size of a packed file of
+    which all was read.
     """
 
     offset: int = 0
     head: str = ""
     is_inside: bool = False
+    packed_bytes: int = 0
     state: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -135,10 +141,62 @@ def read_decoded(
             size = file.seek(0, 2)
             if size < position.offset or _head(begin, position.offset) != position.head:
                 position = Position()
-            piece = _piece(file, position.offset)
+            file.seek(position.offset)
+            piece = _piece(file)
     except OSError as error:
         raise Rejected(f"{path.name}: cannot be read: {error.strerror}") from error
     page = Page(agent, path, position.state, origin)
+    batch = _understood(page, position, begin, piece, decode, understand, finish)
+    return batch, batch.positions[str(path)]
+
+
+def read_packed(path: Path, since: str, agent: str, understand: Understand[dict[str, Any]]) -> tuple[Batch, str]:
+    """The same for a file packed with Zstandard, which was whole when it was packed; raises Rejected as well.
+
+    Each piece is unpacked from the start, as no other way leads to its place, and nothing once all is read.
+    """
+    position = _position(since)
+    try:
+        with path.open("rb") as packed:
+            size = packed.seek(0, 2)
+            if position.packed_bytes == size:
+                return Batch(positions={str(path): since}), since
+            packed.seek(0)
+            unpack = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
+            file = BufferedReader(unpack.stream_reader(packed, read_across_frames=True))
+            begin = file.read(_HEAD_BYTES)
+            if _head(begin, position.offset) != position.head:
+                position = Position()
+            _skip(file, position.offset - len(begin))
+            piece = begin[position.offset :] + _piece(file)
+            is_all = not file.read(1)
+    except OSError as error:
+        raise Rejected(f"{path.name}: cannot be read: {error.strerror}") from error
+    except zstandard.ZstdError as error:
+        raise Rejected(f"{path.name}: got {error}; expected a file packed with Zstandard") from error
+    if is_all:
+        piece += b"" if piece.endswith(b"\n") else b"\n"
+        position.packed_bytes = size
+    page = Page(agent, path, position.state)
+    batch = _understood(page, position, begin, piece, _object, understand, None)
+    return batch, batch.positions[str(path)]
+
+
+def _skip(file: BufferedReader[Any], length: int) -> None:
+    while length > 0 and (skipped := len(file.read(min(PIECE_BYTES, length)))):
+        length -= skipped
+
+
+def _understood(
+    page: Page,
+    position: Position,
+    begin: bytes,
+    piece: bytes,
+    decode: Decode[Line],
+    understand: Understand[Line],
+    finish: Finish | None,
+) -> Batch:
+    """The batch of one piece that starts at a position, with the position after it."""
     batch = Batch()
     first, end, is_inside = _whole_lines(piece, position.is_inside, batch)
     batch.size = end
@@ -149,16 +207,15 @@ def read_decoded(
     batch.events, batch.spans, batch.points = page.events, page.spans, page.points
     offset = position.offset + end
     known = (begin if position.offset else piece)[:_HEAD_BYTES]
-    token = _ENCODE(Position(offset, _head(known, offset), is_inside, page.state)).decode()
-    batch.positions = {str(path): token}
-    told = f"{path.name}\0{position.offset}\0".encode(errors="surrogateescape")
+    after = Position(offset, _head(known, offset), is_inside, position.packed_bytes, page.state)
+    batch.positions = {str(page.path): _ENCODE(after).decode()}
+    told = f"{page.path.name}\0{position.offset}\0".encode(errors="surrogateescape")
     batch.digest = blake2b(told + piece[:end], digest_size=16).hexdigest() if end else ""
-    return batch, token
+    return batch
 
 
-def _piece(file: BinaryIO, offset: int) -> bytes:
+def _piece(file: BinaryIO) -> bytes:
     """The next piece of a file: more than PIECE_BYTES only where a single line is longer, and never without bound."""
-    file.seek(offset)
     piece = file.read(PIECE_BYTES)
     if b"\n" in piece or len(piece) < PIECE_BYTES:
         return piece

@@ -189,7 +189,8 @@ def _times(call: Call, reports: list[Report], provenance: dict[str, str]) -> Non
     best = timed[0]
     call.start_ns, call.end_ns = best.start_ns, best.end_ns
     provenance["start_ns"] = provenance["end_ns"] = best.report_id
-    if begun and best.start_ns == best.end_ns and begun[0].start_ns < best.end_ns:
+    is_begin_known = best.meaning.is_timed and best.start_ns < best.end_ns
+    if begun and not is_begin_known and begun[0].start_ns < best.end_ns:
         call.start_ns, provenance["start_ns"] = begun[0].start_ns, begun[0].report_id
     traced = next((r for r in timed if r.origin == "span"), None) or next((r for r in timed if r.trace_id), None)
     if traced is not None:

@@ -1,4 +1,4 @@
-"""Codex rollouts: a usage record for each response, or (older files) running totals."""
+"""Codex rollouts: sessions, turns, prompts and tool runs; a usage record for each response, or running totals."""
 
 from __future__ import annotations
 
@@ -7,136 +7,137 @@ from pathlib import Path
 from typing import Any, Final
 
 from tachograph.config import Surroundings
-from tachograph.lines import Page, items, read_lines, record, time_ns, told, words
-from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Meaning
-from tachograph.vocabulary import tokens, whole
+from tachograph.lines import Page, items, read_lines, read_packed, record, time_ns, told, words
+from tachograph.model import PROMPT, SESSION, STEP, Batch, Meaning
+from tachograph.transcripts import codex_calls as calls
+from tachograph.transcripts import codex_tools as tools
+from tachograph.transcripts.blocks import plain
+from tachograph.transcripts.codex_places import add, begin, is_copy, turn
+from tachograph.vocabulary import whole
 
 NAME: Final = "codex"
-_PENDING_MAX: Final = 200
-# The file of a sub-agent or a fork begins with its parent's token counts, written at once.
-_REPLAY_NS: Final = 1_000_000_000
-_CALLS: Final = ("function_call", "custom_tool_call", "local_shell_call")
-_OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
+_PACKED: Final = ".zst"
 _LINE_TYPES: Final = frozenset(("session_meta", "turn_context", "response_item", "event_msg", "token_usage_record"))
+# What Codex itself puts in as messages of the user: tagged blocks, and the instructions of a folder.
+_NOTES: Final = ("<", "# AGENTS.md instructions")
+_SAID_MAX: Final = 20  # prompts of one turn
+_SAID_CHARS: Final = 2000
 
 
 def discover(where: Surroundings) -> Iterator[Path]:
-    """The rollouts of Codex's folder, archived ones included."""
+    """The rollouts of Codex's folder, archived ones included; of two files of one name the plain, current one."""
     for folder in where.folders("CODEX_HOME", ".codex"):
+        seen: set[str] = set()
         for name in ("sessions", "archived_sessions"):
-            yield from (folder / name).rglob("rollout-*.jsonl")
+            for pattern in ("rollout-*.jsonl", "rollout-*.jsonl" + _PACKED):
+                for path in (folder / name).rglob(pattern):
+                    if (plain_name := path.name.removesuffix(_PACKED)) not in seen:
+                        seen.add(plain_name)
+                        yield path
 
 
 def read(path: Path, since: str) -> tuple[Batch, str]:
     """The prompts, model calls and tool runs of the lines after `since`, and the position after them."""
+    if path.suffix == _PACKED:
+        return read_packed(path, since, NAME, _understand)
     return read_lines(path, since, NAME, _understand)
 
 
 def is_mine(path: Path, first: dict[str, Any]) -> bool:
     """Whether a file whose first line is this is one of Codex's."""
+    if path.suffix == _PACKED:
+        return path.name.startswith("rollout-") and path.stem.endswith(".jsonl")
     return words(first.get("type")) in _LINE_TYPES and isinstance(first.get("payload"), dict)
 
 
 def _understand(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
     kind, payload, when = line.get("type"), record(line.get("payload")), time_ns(line.get("timestamp"))
     if kind == "session_meta":
-        _begin(payload, when, state)
+        begin(payload, when, state)
     elif kind == "turn_context":
-        state["model"] = words(payload.get("model")) or state.get("model", "")
-        state["cwd"] = words(payload.get("cwd")) or state.get("cwd", "")
-        state["turn"] = words(payload.get("turn_id"))
+        for name in ("model", "cwd"):
+            state[name] = words(payload.get(name)) or state.get(name, "")
+        turn(payload, state)
     elif kind == "token_usage_record":
-        state["has_records"] = True
-        _call(record(payload.get("usage")), words(payload.get("response_id")), "token_usage_record", when, state, page)
-    elif kind == "event_msg" and payload.get("type") == "token_count":
-        _count(record(payload.get("info")), when, state, page)
+        calls.record_of(payload, when, state, page)
+    elif kind == "event_msg":
+        _event(payload, when, state, page)
     elif kind == "response_item":
-        _item(payload, when, state, page)
+        if payload.get("type") == "message" and payload.get("role") == "user":
+            _user_item(payload, when, state, page)
+        else:
+            tools.item(payload, when, state, page)
+    elif kind == "compacted" and not is_copy(when, state):
+        add(page, "compacted", when, Meaning(role=STEP), told("response", words(payload.get("message"))))
 
 
-def _begin(payload: dict[str, Any], when: int, state: dict[str, Any]) -> None:
-    state["session"] = words(payload.get("id")) or words(payload.get("session_id"))
-    state["cwd"] = words(payload.get("cwd"))
-    state["version"] = words(payload.get("cli_version"))
-    state["provider"] = words(payload.get("model_provider"))
-    state["branch"] = words(record(payload.get("git")).get("branch"))
-    state["begun"] = when
-    # Both begin with what their origin had told so far.
-    state["has_replay"] = isinstance(payload.get("source"), dict) or bool(words(payload.get("forked_from_id")))
-
-
-def _item(item: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
-    kind, call_id = item.get("type"), words(item.get("call_id"))
-    pending = state.setdefault("tools", {})
-    if kind == "message" and item.get("role") == "user":
-        text = "\n".join(words(part.get("text")) for part in items(item.get("content")))
-        # Codex itself puts its environment and instructions in as user messages, always as one tagged block.
-        if text and not text.lstrip().startswith("<"):
-            page.add("user_message", when, Meaning(role=PROMPT, prompt_id=_turn(state)), {}, told("prompt", text))
-    elif kind in ("message", "reasoning") and item.get("role") in ("assistant", None):
-        state.setdefault("output", []).append(item.get("content") or item.get("summary"))
-        del state["output"][:-20]
-    elif kind in _CALLS and call_id and len(pending) < _PENDING_MAX:
-        pending[call_id] = [words(item.get("name")), when, item.get("arguments", item.get("input", item.get("action")))]
-    elif kind in _OUTPUTS:
-        name, started, given = pending.pop(call_id, ("", when, None))
-        meaning = Meaning(
-            role=TOOL_RUN,
-            tool_name=name,
-            tool_call_id=call_id,
-            duration_ns=max(0, when - started),
-            prompt_id=_turn(state),
-        )
-        page.add("tool_output", when, meaning, {}, told("arguments", given), told("result", item.get("output")))
-
-
-def _turn(state: dict[str, Any]) -> str:
-    return words(state.get("turn"))
-
-
-def _count(info: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
-    """Older files: the last response's usage beside a running total; a repeated total is a repeated line."""
-    total = record(info.get("total_token_usage"))
-    if not info or state.get("has_records") or total == state.get("total"):
+def _event(payload: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
+    kind = words(payload.get("type"))
+    if kind in ("task_started", "turn_started"):
+        turn(payload, state)
+    elif kind == "token_count":
+        calls.count(record(payload.get("info")), when, state, page)
+    elif kind == "user_message":
+        _prompt(words(payload.get("message")), payload.get("message"), when, state, page)
+    elif kind == "item_completed":
+        _completed(record(payload.get("item")), when, state, page)
+    elif kind in ("task_complete", "turn_complete"):
+        _end(payload, when, state, page)
+    elif is_copy(when, state):
         return
-    before = record(state.get("total"))
-    state["total"] = total
-    if state.get("has_replay") and when - int(state.get("begun") or 0) < _REPLAY_NS:
+    elif kind in ("turn_aborted", "context_compacted"):
+        reason = words(payload.get("reason"))
+        add(page, kind, when, Meaning(role=STEP), **({"reason": reason} if reason else {}))
+    elif kind in ("error", "stream_error"):
+        calls.failure(payload, when, page)
+    elif kind == "thread_name_updated" and words(payload.get("thread_name")):
+        add(page, "session_name", when, Meaning(role=SESSION), told("title", payload["thread_name"]))
+    else:
+        tools.ended(payload, state)
+
+
+def _completed(item: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
+    """What the newest versions tell instead of events of their own."""
+    if item.get("type") == "UserMessage":
+        content = item.get("content")
+        _prompt("\n".join(words(part.get("text")) for part in items(content)), content, when, state, page)
+    else:
+        tools.ended(item, state)
+
+
+def _user_item(item: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
+    """A message that stands in the user's name; most versions tell of those that a user wrote once more."""
+    content = item.get("content")
+    text = "\n".join(words(part.get("text")) for part in items(content))
+    if text and not text.lstrip().startswith(_NOTES):
+        _prompt(text, content, when, state, page)
+
+
+def _prompt(text: str, content: Any, when: int, state: dict[str, Any], page: Page) -> None:
+    """What the user asked, once: it stands as a message to the model and as an event, with pictures in one of them."""
+    if not text.strip() or is_copy(when, state):
         return
-    last = record(info.get("last_token_usage")) or _grown(before, total)
-    _call(last, "", "token_count", when, state, page)
-
-
-def _grown(before: dict[str, Any], total: dict[str, Any]) -> dict[str, Any]:
-    """What a running total grew by, never below 0."""
-    counts = {name: whole(amount) for name, amount in total.items()}
-    return {name: max(0, n - (whole(before.get(name)) or 0)) for name, n in counts.items() if n is not None}
-
-
-def _call(given: dict[str, Any], response_id: str, name: str, when: int, state: dict[str, Any], page: Page) -> None:
-    usage = tokens(
-        {
-            "input": given.get("input_tokens"),
-            "output": given.get("output_tokens"),
-            "cache_read": given.get("cached_input_tokens"),
-            "cache_write": given.get("cache_write_input_tokens"),
-            "reasoning": given.get("reasoning_output_tokens"),
-        },
-        is_input_inclusive=True,
-        is_output_inclusive=True,
-    )
-    if usage is None:
+    said, short = state.setdefault("said", []), text.strip()[:_SAID_CHARS]
+    if any(short in other or other in short for other in said):
         return
-    output = [part for parts in state.pop("output", []) for part in items(parts)]
-    meaning = Meaning(
-        role=MODEL_CALL,
-        is_call=True,
-        operation="chat",
-        provider=words(state.get("provider")),
-        request_model=words(state.get("model")),
-        response_id=response_id,
-        prompt_id=_turn(state),
-        usage=usage,
-        is_timed=False,
-    )
-    page.add(name, when, meaning, {}, told("output", output) if output else Content("output", "output", []))
+    said.append(short)
+    del said[:-_SAID_MAX]
+    if not state.get("has_turns"):  # older versions do not name their turns
+        state["turns"] = (whole(state.get("turns")) or 0) + 1
+        state["turn"] = f"turn-{state['turns']}"
+    # What a sub-agent is asked comes from its parent.
+    meaning = Meaning(role=STEP if state.get("parent") else PROMPT)
+    add(page, "user_message", when, meaning, told("prompt", text if _is_text(content) else plain(content)))
+
+
+def _is_text(content: Any) -> bool:
+    return isinstance(content, str) or all(part.get("type") in ("input_text", "text") for part in items(content))
+
+
+def _end(payload: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
+    """The end of a turn, and how long it took."""
+    duration = whole(payload.get("duration_ms"), 1_000_000)
+    turn(payload, state)
+    if duration is not None and not is_copy(when, state) and not state.get("parent"):
+        ttft = whole(payload.get("time_to_first_token_ms"), 1_000_000)
+        add(page, "task_complete", when, Meaning(role=PROMPT, duration_ns=duration, ttft_ns=ttft))
