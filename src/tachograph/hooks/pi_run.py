@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ EXCHANGES_MAX: Final = 100
 # Sub-agents of sub-agents.
 DEPTH_MAX: Final = 8
 NAME_MAX: Final = 512
+_TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
 _FIRST_LINE_BYTES: Final = 1_000_000
 
 
@@ -39,6 +41,7 @@ class Process(Struct, omit_defaults=True):
     subagent: str = ""
     identity: dict[str, str] = field(default_factory=dict)  # fields of Meaning
     resource: Attributes = field(default_factory=dict)
+    links: list[Attributes] = field(default_factory=list)  # the span of another program that it was started in
     # The tool run that started it, if one did.
     trace_id: str = ""
     above: str = ""
@@ -69,8 +72,8 @@ class Exchange(Struct, omit_defaults=True):
 
     @property
     def is_failed(self) -> bool:
-        """Whether it brought no answer."""
-        return bool(self.error) or (self.status is not None and self.status >= 400)
+        """Whether it brought no answer; one that was answered is often torn down by the reader, which is no failure."""
+        return bool(self.error) if self.status is None else self.status >= 400
 
 
 class Run(Struct, omit_defaults=True):
@@ -189,6 +192,9 @@ def process_of(line: dict[str, Any], path: Path) -> Process:
         subagent=short(line.get("subagent")),
     )
     _identify(process, line)
+    if traced := _TRACEPARENT.match(words(line.get("traceparent"))):
+        link: Attributes = {"trace_id": traced[1], "span_id": traced[2], "trace_state": "", "attributes": {}}
+        process.links = [{**link, "dropped": 0, "flags": 0}]
     parent = parent_of(line)
     if parent is not None:
         session, call_id, open_ns, pid = parent

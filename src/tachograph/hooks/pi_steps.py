@@ -65,9 +65,7 @@ def session_ended(telling: Telling, run: Run, line: Line, t: int) -> None:
     close_prompt(telling, run, t)
     run.facts |= told_of({"pi.session.end": short(line.get("reason"))})
     _tell_session(telling, run, t, is_open=False)
-    if run.is_whole:
-        lasted = max(0, t - run.begun_ns) / 1e9
-        telling.measure("pi.session.duration", lasted, _model(run), run.begun_ns, t, "s")
+    telling.measure("pi.session.duration", max(0, t - run.begun_ns) / 1e9, _model(run), run.begun_ns, t, "s")
     run.span_id = ""
 
 
@@ -97,7 +95,7 @@ def _tell_session(telling: Telling, run: Run, end: int, is_open: bool) -> None:
     meaning = telling.meaning(run, SESSION)
     meaning.prompt_id = ""
     args = (run, run.span_id, run.above, "session", run.begun_ns, end, attributes, meaning)
-    telling.add(telling.span(*args, events=run.events))
+    telling.add(telling.span(*args, events=run.events, links=telling.process.links))
 
 
 def model_changed(telling: Telling, run: Run, line: Line, t: int) -> None:
@@ -289,7 +287,7 @@ def _tell_tool(telling: Telling, run: Run, tool: Tool, call_id: str, t: int, lin
     code = whole(line.get("exit"))
     if meaning.is_error:
         meaning.error_type = f"exit_{code}" if code else "tool_error"
-        meaning.error_message = words(line.get("error"))[:_ERROR_MAX]
+        meaning.error_message = " ".join(words(line.get("error"))[:_ERROR_MAX].split())
     attributes = told_of(
         {
             "tool.name": tool.name,

@@ -79,6 +79,7 @@ class Telling:
         *contents: Content,
         kind: int = INTERNAL,
         events: list[Attributes] | None = None,
+        links: list[Attributes] | None = None,
         is_failed: bool = False,
     ) -> Span:
         """Make a span; whoever makes it hands it on with `add`."""
@@ -96,6 +97,7 @@ class Telling:
             status_code=_ERROR if is_failed else 0,
             status_message=meaning.error_message if is_failed else "",
             events=list(events) if events else None,
+            links=list(links) if links else None,
             meaning=meaning,
             contents=_told(contents),
         )
