@@ -36,6 +36,7 @@ from tachograph.dialects.opencode import OPENCODE
 from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPANS
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
+from tachograph.hooks import openclaw as openclaw_spool
 from tachograph.hooks import pi as pi_spool
 from tachograph.model import Batch
 from tachograph.receivers import otlp_file
@@ -94,6 +95,7 @@ TRANSCRIPTS: Final = (
 )
 HOOKS: Final[tuple[AgentFiles, ...]] = (
     AgentFiles(pi_spool.NAME, "hook", pi_spool.discover, pi_spool.is_mine, pi_spool.read),
+    AgentFiles(openclaw_spool.NAME, "hook", openclaw_spool.discover, openclaw_spool.is_mine, openclaw_spool.read),
     AgentFiles(otlp_file.NAME, "hook", otlp_file.discover, otlp_file.is_mine, otlp_file.read),
 )
 

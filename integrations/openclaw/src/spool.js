@@ -12,6 +12,7 @@ const LINE_CHARS = 4 * 1024 * 1024;
 const TEXT_CHARS = 256 * 1024;
 const TAIL_CHARS = 64 * 1024;
 const FAILURES = 5; // in a row: the disk will not come back soon, and trying costs the gateway time
+const BEGINNINGS = new Set(["user", "message_received", "llm_input", "session_start", "session_end"]);
 const TEXTS = ["text", "content", "params", "result", "error"];
 
 const KEY = Symbol.for("tachograph.openclaw.1");
@@ -111,7 +112,7 @@ export function write(e, fields) {
   if (it.failures >= FAILURES) return;
   try {
     const t = now();
-    if (it.fd === undefined || it.size >= PART_BYTES) openPart(it, t);
+    if (it.fd === undefined || (it.size >= PART_BYTES && isBoundary(e, it.size))) openPart(it, t);
     if (it.lost) {
       const lost = it.lost;
       append(it, { e: "lost", t, lines: lost, why: "write_error", error: it.error });
@@ -124,6 +125,11 @@ export function write(e, fields) {
     it.lost += 1;
     it.error = String(error?.code ?? error);
   }
+}
+
+/** A part ends where something begins; twice the size is the end anywhere. */
+function isBoundary(e, size) {
+  return BEGINNINGS.has(e) || size >= 2 * PART_BYTES;
 }
 
 function openPart(it, t) {

@@ -1,0 +1,300 @@
+"""Tells what OpenClaw's agents did as spans and events: requests, turns, model calls and tool runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from tachograph.hooks.openclaw_run import NAME, Call, Chat, Process, Request, Tool, Turn, meaning_of, when
+from tachograph.hooks.pi_run import digest, short
+from tachograph.hooks.pi_telling import CLIENT, INTERNAL, IS_OPEN, told_of
+from tachograph.lines import SCOPES, Page, record, time_ns, told, words
+from tachograph.model import (
+    MODEL_CALL,
+    PROMPT,
+    STEP,
+    TOOL_RUN,
+    TURN,
+    Attributes,
+    Content,
+    Event,
+    Meaning,
+    Source,
+    Span,
+    Usage,
+)
+from tachograph.vocabulary import FINISH_REASONS, provider, tokens, whole
+
+Line = dict[str, Any]
+
+_ERROR: Final = 2  # OTLP StatusCode
+_MESSAGE_MAX: Final = 2000
+_ATTEMPTS_MAX: Final = 100
+# A failed attempt's message begins with the HTTP status: `429 Rate limit reached`.
+_STATUS: Final = re.compile(r"^\s*([45]\d\d)\b")
+_FAILED: Final = ("error", "aborted")
+
+
+class Telling:
+    """One piece of a spool while it is read: makes the records of what its lines tell."""
+
+    def __init__(self, page: Page, process: Process) -> None:
+        self.page = page
+        self.know(process)
+
+    def know(self, process: Process) -> None:
+        """From here on, another process tells."""
+        self.process = process
+        self.source = Source(process.resource or {"service.name": NAME}, scope_name=SCOPES["hook"] + NAME)
+
+    def event(
+        self, chat: Chat, name: str, t: int, attributes: Attributes, *contents: Content, meaning: Meaning | None = None
+    ) -> Event:
+        """Add a record of something that took no time, within what is open of a conversation."""
+        request, turn = chat.request, chat.turn
+        above = turn.span_id if turn else request.span_id if request else ""
+        made = Event(
+            source=self.source,
+            time_ns=t,
+            name=f"{NAME}.{name}",
+            attributes=told_of(attributes),
+            trace_id=request.trace_id if request else "",
+            span_id=above,
+            origin="hook",
+            meaning=meaning or meaning_of(self.process, chat, STEP),
+            contents=_some(contents),
+        )
+        self.page.events.append(made)
+        return made
+
+    def request(self, chat: Chat, end_ns: int) -> None:
+        """Tell of the request as it is now; what was asked is told with it once."""
+        request = chat.request
+        if request is None or end_ns <= request.shown_ns:
+            return
+        meaning = meaning_of(self.process, chat, PROMPT)
+        attributes = {**_place(chat), **request.facts}
+        if not request.end_ns:
+            attributes[IS_OPEN] = True
+        prompt = [told("prompt", request.prompt)] if request.prompt is not None else []
+        name = f"{NAME}.request"
+        self._span(request, request.span_id, "", name, (request.begun_ns, end_ns), attributes, meaning, *prompt)
+        request.prompt, request.shown_ns = None, end_ns
+
+    def turn(self, chat: Chat, turn: Turn, end_ns: int) -> None:
+        """Tell of a run of the agent loop as it is now."""
+        request = chat.request
+        if request is None:
+            return
+        meaning = meaning_of(self.process, chat, TURN)
+        meaning.is_error, meaning.error_message = turn.is_error, turn.error
+        attributes = {**_place(chat), "openclaw.run.id": turn.run, **turn.facts}
+        if not turn.end_ns:
+            attributes[IS_OPEN] = True
+        times = (turn.begun_ns, end_ns)
+        span = self._span(request, turn.span_id, request.span_id, f"{NAME}.agent.turn", times, attributes, meaning)
+        span.links = [{**link, "dropped": 0, "flags": 0} for link in turn.links] or None
+
+    def tool(self, chat: Chat, tool: Tool, call_id: str, line: Line, end_ns: int, is_open: bool = False) -> None:
+        """Tell of a tool run, or that it goes on."""
+        request, turn = chat.request, chat.turn
+        if request is None or turn is None:
+            return
+        meaning = meaning_of(self.process, chat, TOOL_RUN)
+        meaning.operation, meaning.tool_name, meaning.tool_call_id = "execute_tool", tool.name, call_id
+        meaning.is_error = line.get("isError") is True
+        if meaning.is_error:
+            meaning.error_message = words(line.get("error"))[:_MESSAGE_MAX]
+            meaning.error_type = "tool_error"
+        attributes: Attributes = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": tool.name,
+            "gen_ai.tool.call.id": call_id,
+            "openclaw.tool.status": short(line.get("status")),
+            "openclaw.tool.exit_code": whole(line.get("exit")),
+            IS_OPEN: is_open or None,
+        }
+        span_id = digest(8, turn.span_id, "tool", call_id or tool.start_ns)
+        contents = [told("arguments", tool.args), told("result", line.get("result"))]
+        times = (tool.start_ns, end_ns)
+        self._span(request, span_id, turn.span_id, f"tool.{tool.name}", times, attributes, meaning, *contents)
+
+    def compaction(self, chat: Chat, line: Line, t: int) -> None:
+        """The history was made shorter; what a model was asked for it stands in the transcript alone."""
+        facts: Attributes = {
+            "openclaw.compaction.messages": whole(line.get("messageCount")),
+            "openclaw.compaction.compacted": whole(line.get("compactedCount")),
+            "openclaw.compaction.tokens": whole(line.get("tokenCount")),
+            "openclaw.compaction.previous_session": short(line.get("previousSessionId")),
+        }
+        start = chat.compacting_ns or t
+        chat.compacting_ns = 0
+        if chat.request is None:
+            self.event(chat, "compaction", t, facts)
+            return
+        request, meaning = chat.request, meaning_of(self.process, chat, STEP)
+        above = chat.turn.span_id if chat.turn else request.span_id
+        span_id = digest(8, request.span_id, "compaction", start)
+        self._span(request, span_id, above, f"{NAME}.compaction", (start, t), facts, meaning)
+
+    def call(self, chat: Chat, call: Call) -> None:
+        """Tell of a model call: how long it took, and what its message says of tokens, money and outcome."""
+        request, turn = chat.request, chat.turn
+        end, message = call.end or {}, call.message or {}
+        if request is None or turn is None:
+            return
+        meaning = self._call_meaning(chat, call, {**call.start, **end}, message)
+        lasted = whole(end.get("durationMs"), 1_000_000)
+        ended = call.begun_ns + lasted if lasted is not None else call.end_ns or call.begun_ns
+        meaning.duration_ns = max(0, ended - call.begun_ns)
+        meaning.is_timed = call.end is not None or ended > call.begun_ns
+        meaning.ttft_ns = whole(end.get("firstByteMs"), 1_000_000)
+        _outcome(meaning, end, message)
+        meaning.attempt = min(request.failures + 1, _ATTEMPTS_MAX)
+        request.failures = request.failures + 1 if meaning.is_error and meaning.error_type != "aborted" else 0
+        attributes = {
+            "openclaw.call.id": short(call.start.get("callId")),
+            "openclaw.api": short(message.get("api")) or short(call.start.get("api")),
+            "openclaw.stop_reason": short(message.get("stop")),
+            "openclaw.request_bytes": whole(end.get("requestBytes")),
+            "openclaw.response_bytes": whole(end.get("responseBytes")),
+            "openclaw.error_category": short(end.get("errorCategory")),
+            **_conventions(meaning),
+        }
+        name = f"chat {meaning.request_model}".rstrip()
+        output = told("output", message.get("content"))
+        times = (call.begun_ns, ended)
+        span = self._span(request, call.span_id, turn.span_id, name, times, attributes, meaning, output)
+        span.kind = CLIENT
+
+    def announce(self, chat: Chat, call: Call) -> None:
+        """A call that has no end yet: should none ever come, this is what remains of it.
+
+        It says less than the call, so it stands beside it as a record of its own, within the call's span.
+        """
+        meaning = self._call_meaning(chat, call, call.start, {})
+        meaning.is_rollup = True
+        event = self.event(chat, "model_call_started", call.begun_ns, {}, meaning=meaning)
+        event.origin, event.span_id = "log", call.span_id
+
+    def _call_meaning(self, chat: Chat, call: Call, given: Line, message: Line) -> Meaning:
+        meaning = meaning_of(self.process, chat, MODEL_CALL)
+        meaning.is_call = True
+        meaning.operation = "chat"
+        meaning.provider = provider(short(message.get("provider")) or short(given.get("provider")))
+        meaning.request_model = short(given.get("model")) or short(message.get("model"))
+        answered = short(message.get("responseModel")) or short(message.get("model"))
+        meaning.response_model = answered if answered != meaning.request_model else ""
+        meaning.response_id = short(message.get("responseId"))
+        usage = record(message.get("usage"))
+        meaning.usage = _usage(usage)
+        cost = record(usage.get("cost"))
+        if total := whole(cost.get("total"), 1_000_000_000):
+            is_billed = cost.get("totalFromProvider") is True
+            meaning.cost_nanousd, meaning.cost_kind = total, "billed" if is_billed else "source_estimate"
+        return meaning
+
+    def _span(
+        self,
+        request: Request,
+        span_id: str,
+        above: str,
+        name: str,
+        times: tuple[int, int],
+        attributes: Attributes,
+        meaning: Meaning,
+        *contents: Content,
+    ) -> Span:
+        start, end = times
+        span = Span(
+            source=self.source,
+            trace_id=request.trace_id,
+            span_id=span_id,
+            parent_id=above,
+            name=name,
+            kind=INTERNAL,
+            start_ns=start,
+            end_ns=max(start, end),
+            attributes=told_of(attributes),
+            status_code=_ERROR if meaning.is_error else 0,
+            status_message=meaning.error_message if meaning.is_error else "",
+            meaning=meaning,
+            contents=_some(contents),
+        )
+        self.page.spans.append(span)
+        return span
+
+
+def _some(contents: tuple[Content, ...]) -> list[Content] | None:
+    return [content for content in contents if any(content.pieces)] or None
+
+
+def _place(chat: Chat) -> Attributes:
+    return {"openclaw.session.key": chat.key, "openclaw.agent.id": chat.agent, "openclaw.channel": chat.channel}
+
+
+def _outcome(meaning: Meaning, end: Line, message: Line) -> None:
+    """How a call ended; zeros of one that failed stand for tokens that nobody told."""
+    stop = words(message.get("stop"))
+    meaning.finish_reason = FINISH_REASONS.get(stop.lower(), short(stop))
+    if stop not in _FAILED and (stop or end.get("outcome") != "error"):
+        return
+    kind = short(end.get("failureKind"))
+    error = words(message.get("error"))
+    status = _STATUS.match(error) or _STATUS.match(words(message.get("errorCode")))
+    meaning.is_error = True
+    meaning.finish_reason = meaning.finish_reason or "error"
+    meaning.http_status = int(status[1]) if status else None
+    meaning.error_message = error[:_MESSAGE_MAX]
+    is_aborted = stop == "aborted" or kind == "aborted"
+    meaning.error_type = "aborted" if is_aborted else status[1] if status else kind or stop or "error"
+    usage = meaning.usage
+    if usage is not None and not usage.input_total and not usage.output:
+        meaning.usage = None
+
+
+def _usage(given: Line) -> Usage | None:
+    reasoning = given.get("reasoningTokens")
+    return tokens(
+        {
+            "input": given.get("input"),
+            "output": given.get("output"),
+            "cache_read": given.get("cacheRead"),
+            "cache_write": given.get("cacheWrite"),
+            "cache_write_1h": given.get("cacheWrite1h"),
+            "reasoning": given.get("reasoning") if reasoning is None else reasoning,
+        },
+        is_input_inclusive=False,
+        is_output_inclusive=True,
+    )
+
+
+def _conventions(meaning: Meaning) -> Attributes:
+    usage = meaning.usage or Usage()
+    return {
+        "gen_ai.operation.name": meaning.operation,
+        "gen_ai.provider.name": meaning.provider,
+        "gen_ai.request.model": meaning.request_model,
+        "gen_ai.response.model": meaning.response_model,
+        "gen_ai.response.id": meaning.response_id,
+        "gen_ai.conversation.id": meaning.session_id,
+        "gen_ai.response.finish_reasons": [meaning.finish_reason] if meaning.finish_reason else "",
+        "http.response.status_code": meaning.http_status,
+        "error.type": meaning.error_type,
+        "gen_ai.response.time_to_first_chunk": None if meaning.ttft_ns is None else meaning.ttft_ns / 1e9,
+        "gen_ai.usage.input_tokens": usage.input_total,
+        "gen_ai.usage.output_tokens": usage.output,
+        "gen_ai.usage.cache_read.input_tokens": usage.cache_read,
+        "gen_ai.usage.cache_creation.input_tokens": usage.cache_write,
+        "gen_ai.usage.reasoning.output_tokens": usage.reasoning,
+    }
+
+
+def alone(chat: Chat, message: Line) -> Call:
+    """The call of a message that no other line told of: its harness has no hooks for calls."""
+    sent = time_ns(message.get("timestamp")) or when(message)
+    ended = when(message) if message.get("late") is not True else sent
+    seed = short(message.get("responseId")) or sent
+    call = Call(digest(8, chat.request.span_id if chat.request else chat.key, "call", seed), sent, {})
+    call.message, call.end_ns = message, max(sent, ended)
+    return call
