@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "otlp": "model calls as OpenTelemetry spans or metrics, for any backend",
     "run": "a Python program, with its model calls recorded",
     "env": "the variables that have a program send here by itself",
+    "import": "what agents have written into files of their own, history included",
     "connect": "make agents send here: one command per agent",
     "doctor": "what arrives, what is missing, and how to turn it on",
     "replay": "recorded request bodies and transcripts into the store",

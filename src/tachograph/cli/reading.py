@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from tachograph.cli import running
 from tachograph.cli.periods import clock
@@ -61,13 +61,32 @@ def open_reader(settings: Settings) -> Iterator[Reader]:
         yield store
 
 
+class Desk(NamedTuple):
+    """A store to be fed and asked: of this process, or of the running server."""
+
+    sink: Sink
+    reader: Reader
+    settle: Callable[[], None]  # work what was submitted and is durable into calls
+    content: str | None  # the privacy setting, where batches have to be brought through the stages before they come
+
+
 @contextmanager
 def open_sink(settings: Settings) -> Iterator[Sink]:
     """A road into the store; on leaving, all that was submitted is committed, and settled where the road is ours."""
+    with open_desk(settings) as desk:
+        yield desk.sink
+
+
+@contextmanager
+def open_desk(settings: Settings, is_staged: bool = False) -> Iterator[Desk]:
+    """A road into the store and a reader of it; on leaving it is as with `open_sink`.
+
+    `is_staged`: whoever feeds it brings the batches through the stages, if `Desk.content` asks for it.
+    """
     found = running.find(settings.home)
     if found is not None:
         server = running.Server(found)
-        yield RemoteSink(server)
+        yield Desk(RemoteSink(server), server, server.settle, None)
         server.settle()
         return
     from tachograph.ledger import settle
@@ -79,17 +98,21 @@ def open_sink(settings: Settings) -> Iterator[Sink]:
         work = partial(settle, store, _prices(settings).price)
         road = Road(
             store,
-            stages(settings.content),
+            () if is_staged else stages(settings.content),
             work,
             time.monotonic_ns,
             Telemetry(),
             settings.queue_bytes_max,
             has_demo=has_demo(store),
         )
+
+        def settle_all() -> None:
+            while work():
+                pass
+
         with closing(road):
-            yield road
-        while work():
-            pass
+            yield Desk(road, store, settle_all, settings.content if is_staged else None)
+        settle_all()
 
 
 def _prices(settings: Settings) -> Prices:
