@@ -39,8 +39,8 @@ class Library(NamedTuple):
     """A library that calls models: what people call it, its packages (any of them), and the module they import.
 
     `tells` names the libraries below it whose calls its own spans tell whole, tokens and texts included, where its best
-    candidate makes them: those need an instrumentation only for the program's direct use of them. `is_native`: it makes spans by itself, and candidates
-    only add texts.
+    candidate makes them: those need an instrumentation only for the program's direct use of them. `is_native`: it makes
+    spans by itself, and candidates only add texts.
     """
 
     name: str
