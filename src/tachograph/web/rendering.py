@@ -20,11 +20,16 @@ from tachograph.errors import QueryError
 from tachograph.questions import zone_of
 from tachograph.scan import Agg, Match, Reader, Scan
 from tachograph.web import units
+from tachograph.web.charts import share_bar
 
 _FOLDER: Final = Path(__file__).parent
 STATIC: Final = _FOLDER / "static"
 DEFAULT_OTLP: Final = "http://127.0.0.1:4318"
 ZONE_COOKIE: Final = "tz"  # the browser's own zone, set by the page's script
+
+
+# The pages of the menu, in order: address and name.
+NAVIGATION: Final = (("/", "Overview"), ("/sessions", "Sessions"))
 
 
 class Site(Struct, frozen=True):
@@ -96,7 +101,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["bytes_size"] = units.bytes_size
     environment.globals.update(
         path_of=path_of, asset=_asset, share=units.share, clock_time=units.clock_time, when=units.when,
-        stamp=units.stamp, urlencode=urlencode,
+        stamp=units.stamp, urlencode=urlencode, bar=share_bar, navigation=NAVIGATION,
     )  # fmt: skip
     return environment
 

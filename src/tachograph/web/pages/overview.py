@@ -9,8 +9,10 @@ from typing import Any, Final, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tachograph.questions import CONNECT, TIMES, usage
+from tachograph.connections import ANY_SDK
+from tachograph.questions import TIMES, usage
 from tachograph.questions import sessions as list_sessions
+from tachograph.registry import CONNECTIONS
 from tachograph.scan import Agg, Reader, Scan
 from tachograph.web import units
 from tachograph.web.charts import COLOURS, Bar, Stack, parts_bar, share_bar, stacked
@@ -93,9 +95,13 @@ def _is_empty(reader: Reader) -> bool:
 
 
 def _connect(otlp: str) -> dict[str, tuple[list[str], str]]:
-    """How agents are connected, with the address that this server really has."""
+    """How agents and programs are connected, with the address that this server really has."""
     return {
-        name: ([line.replace(DEFAULT_OTLP, otlp) for line in lines], where) for name, (lines, where) in CONNECT.items()
+        "agents": (
+            [f"tachograph connect {one.name}" for one in CONNECTIONS],
+            "a terminal, for those that you use",
+        ),
+        "any OpenTelemetry SDK": ([ANY_SDK.replace(DEFAULT_OTLP, otlp)], "the environment of the program"),
     }
 
 
