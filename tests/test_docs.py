@@ -23,13 +23,14 @@ import pytest
 
 from tachograph.cli import COMMANDS, build_parser
 from tachograph.config import SETTINGS, load
+from tachograph.connections import ANY_SDK
 from tachograph.dialects.genai import IDENTITY
 from tachograph.errors import TachographError
 from tachograph.pricing import Prices
-from tachograph.questions.arrivals import CONNECT, RULES
+from tachograph.questions.arrivals import RULES
 from tachograph.questions.counting import usage
 from tachograph.questions.filters import FIELDS
-from tachograph.registry import DIALECTS, TRANSCRIPTS
+from tachograph.registry import CONNECTIONS, DIALECTS, TRANSCRIPTS
 from tachograph.store.duckdb import open_store
 from tachograph.store.schema import TABLES
 
@@ -260,7 +261,8 @@ def test_documents_say_what_doctor_says() -> None:
     """The lines that connect an agent are the same words in the documents and in the program."""
     pages = "\n".join(text_of(page) for page in (DOCS / "sources").glob("*.md"))
     words = set(re.sub(r"[,{}]", " ", pages.replace("`", " ")).split())
-    lines = [line for lines, _ in CONNECT.values() for line in lines] + [line for rule in RULES for line in rule.lines]
+    lines = [f"tachograph connect {connection.name}" for connection in CONNECTIONS]
+    lines += [ANY_SDK, *(line for rule in RULES for line in rule.lines)]
     for line in lines:
         missing = [word for word in re.sub(r"[,{}]", " ", line).split() if word not in words]
         assert not missing, f"docs/sources does not have {missing} of: {line}"

@@ -253,7 +253,8 @@ def test_doctor_names_who_sends_and_what_is_missing(run: Run) -> None:
     assert "codex-traces" in [finding["rule"] for finding in told["findings"]]
     text = run("doctor", "--connect", code=1)
     assert "trace_exporter" in text
-    assert "CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1" in text
+    assert "claude-code: tachograph connect claude-code" in text
+    assert '"CLAUDE_CODE_ENHANCED_TELEMETRY_BETA": "1"' in text
 
 
 def test_doctor_on_an_empty_home(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from recordings import CAPTURES
 from tachograph.cli import main
 
 SECRET = "sk-ant-api03-" + "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -158,3 +160,30 @@ def test_a_version_is_not_asked_of_the_program(run: Run, user: Path) -> None:
     assert not (user / "started").exists()
     subprocess.run([program], check=True, env={"PATH": "/usr/bin:/bin"})
     assert (user / "started").exists()
+
+
+def test_doctor_proves_it(run: Run, user: Path, home: Path) -> None:
+    run("connect", "claude-code")
+    assert "waiting for its first data: start Claude Code anew" in run("doctor")
+    (waiting,) = answer(run, "doctor")["connections"]
+    assert (waiting["agent"], waiting["connected"], waiting["first_ns"]) == ("claude-code", True, None)
+    run("replay", str(CAPTURES / "claude-code-content"))
+    assert "waiting" in run("doctor"), "what came before it was connected proves nothing"
+    os.utime(user / ".claude" / "settings.json.tachograph-backup", (1_700_000_000, 1_700_000_000))
+    (arrived,) = answer(run, "doctor")["connections"]
+    first = min(span["start_ns"] for span in answer(run, "sql", "select start_ns from spans"))
+    assert abs(arrived["first_ns"] - first) < 60_000_000_000
+    assert "claude-code: connected 1" in run("doctor")
+    assert ", first data arrived 2026-11-" in run("doctor", "--timezone", "UTC")
+
+
+def test_doctor_names_what_could_be_connected(run: Run, user: Path) -> None:
+    (user / ".codex").mkdir()
+    said = run("doctor")
+    assert "not connected: claude-code, codex\n    tachograph connect claude-code codex" in said
+    assert "to connect an agent" in said
+    run("connect", "claude-code", "codex")
+    assert "not connected" not in run("doctor")
+    (user / ".codex" / "config.toml").write_text("= broken")
+    assert "codex: " in run("doctor")
+    assert "not valid TOML" in run("doctor")

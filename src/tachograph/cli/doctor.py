@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
-from tachograph.cli import running
+from tachograph import connections, registry
+from tachograph.cli import connecting, running
 from tachograph.cli.arguments import add_json, settings
-from tachograph.cli.formats import count, moment
-from tachograph.cli.periods import add_timezone, timezone_name
+from tachograph.cli.formats import count, duration, moment
+from tachograph.cli.periods import add_timezone, clock, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
+from tachograph.config import surroundings
 
 if TYPE_CHECKING:
+    from tachograph.cli.connecting import Found
     from tachograph.config import Settings
     from tachograph.questions import Arrival, Finding
 
@@ -49,20 +52,26 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = settings(arguments)
     zone = questions.zone_of(timezone_name(arguments))
     found = running.find(chosen.home)
+    agents = connecting.look(chosen)
     with open_reader(chosen) as reader:
         arrived = questions.arrivals(reader)
         missing = questions.findings(reader, arrived, has_content=chosen.content != "none")
+        firsts = {
+            one.connection.name: questions.first_since(reader, one.connection.agent, one.state.since_ns)
+            for one in agents
+            if one.state.is_connected
+        }
     if arguments.json:
-        write_json(_as_json(str(chosen.home), found, arrived, missing))
+        write_json(_as_json(str(chosen.home), found, arrived, missing) | {"connections": _connections(agents, firsts)})
         return 1 if missing else 0
     write_lines([f"home    {chosen.home}", f"server  {_server(found)}", ""])
     if arrived:
         write_table(_COLUMNS, [row for arrival in arrived for row in _rows(arrival, zone)])
     else:
         write_lines(["nothing has arrived yet"])
-    said = [*_findings(missing)]
-    if arguments.connect or not arrived:
-        said += _connect()
+    said = [*_proof(agents, firsts, chosen, zone), *_findings(missing, agents)]
+    if arguments.connect or not (arrived or firsts):
+        said += _connect(chosen)
     write_lines(_here(line, chosen) for line in said)
     return 1 if missing else 0
 
@@ -96,13 +105,49 @@ def _rows(arrival: Arrival, zone: tzinfo) -> Iterator[list[str]]:
         name = ""
 
 
-def _findings(missing: Sequence[Finding]) -> Iterator[str]:
+def _proof(agents: Sequence[Found], firsts: Mapping[str, int | None], chosen: Settings, zone: tzinfo) -> Iterator[str]:
+    """Of each connected agent, whether its first data has come; of the others that are here, how to connect them."""
+    shown = [one for one in agents if one.connection.name in firsts or one.state.is_partly or one.state.trouble]
+    if shown:
+        yield ""
+    for one in shown:
+        yield f"{one.connection.name}: {_stands(one, firsts.get(one.connection.name), zone)}"
+        yield from (f"    {note}" for note in connecting.notes(one, chosen, surroundings(chosen).environment))
+    others = [one.connection.name for one in agents if one.is_installed and one not in shown]
+    if others:
+        yield ""
+        yield f"not connected: {', '.join(others)}"
+        yield f"    tachograph connect {' '.join(others)}"
+
+
+def _stands(one: Found, first_ns: int | None, zone: tzinfo) -> str:
+    """How one agent stands, in a sentence."""
+    if not one.state.is_connected:
+        return one.state.trouble or f"{connecting.word(one)}: tachograph connect {one.connection.name}"
+    since = f"connected {duration(clock() - one.state.since_ns)} ago" if one.state.since_ns else "connected"
+    if first_ns is None:
+        return f"{since}, waiting for its first data: start {one.connection.title} anew"
+    return f"{since}, first data arrived {moment(first_ns, zone, with_seconds=True)}"
+
+
+def _connections(agents: Sequence[Found], firsts: Mapping[str, int | None]) -> list[dict[str, Any]]:
+    return [
+        connecting.as_json(one, None) | {"first_ns": firsts.get(one.connection.name)}
+        for one in agents
+        if one.is_installed or one.connection.name in firsts
+    ]
+
+
+def _findings(missing: Sequence[Finding], agents: Sequence[Found]) -> Iterator[str]:
+    names = {one.connection.agent: one.connection.name for one in agents if not one.state.is_connected}
     for finding in missing:
         yield ""
         yield f"{finding.who}: {finding.what}"
         yield from (f"    {_line(line)}" for line in finding.lines)
         if finding.where:
             yield f"    in {finding.where}"
+        if finding.agent in names:
+            yield f"    or: tachograph connect {names[finding.agent]}"
 
 
 def _line(line: str) -> str:
@@ -110,15 +155,20 @@ def _line(line: str) -> str:
     return f"export {line}" if _VARIABLE.match(line) else line
 
 
-def _connect() -> Iterator[str]:
-    from tachograph.questions import CONNECT
-
+def _connect(chosen: Settings) -> Iterator[str]:
+    """For each agent the command that connects it, and what to write by hand where that is preferred."""
+    where, target = surroundings(chosen), connecting.target_of(chosen)
     yield ""
     yield "to connect an agent, with tachograph up running:"
-    for name, (lines, where) in CONNECT.items():
+    for connection in registry.CONNECTIONS:
         yield ""
-        yield f"{name}, in {where}:"
-        yield from (f"    {_line(line)}" for line in lines)
+        yield f"{connection.name}: tachograph connect {connection.name}"
+        for path, text in connections.by_hand(connection, where, target):
+            yield f"  or by hand, in {path}:"
+            yield from (f"    {connecting.masked(line, chosen.ingest_token)}" for line in text.splitlines())
+    yield ""
+    yield "any OpenTelemetry SDK, in the environment of the program:"
+    yield f"    {_line(connections.ANY_SDK)}"
 
 
 def _as_json(

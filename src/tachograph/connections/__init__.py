@@ -1,6 +1,18 @@
 """How each agent is made to send here: the settings files it reads, edited the way its documentation says."""
 
-from tachograph.connections.applying import Change, State, carry_out, needs_plugin, plan, plan_undo, state
-from tachograph.connections.contract import Connection, Target
+from tachograph.connections.applying import Change, State, by_hand, carry_out, needs_plugin, plan, plan_undo, state
+from tachograph.connections.contract import ANY_SDK, Connection, Target
 
-__all__ = ["Change", "Connection", "State", "Target", "carry_out", "needs_plugin", "plan", "plan_undo", "state"]
+__all__ = [
+    "ANY_SDK",
+    "Change",
+    "Connection",
+    "State",
+    "Target",
+    "by_hand",
+    "carry_out",
+    "needs_plugin",
+    "plan",
+    "plan_undo",
+    "state",
+]

@@ -81,6 +81,12 @@ def _says_anything(text: str) -> bool:
     return bool(text.strip().strip("{}").strip())
 
 
+def by_hand(connection: Connection, where: Surroundings, target: Target) -> list[tuple[Path, str]]:
+    """What to write by hand instead: each file, and what it would hold if it held nothing else."""
+    told = [(edit.path, edit.applied("", None)) for edit in connection.edits(where, target)]
+    return [(path, text) for path, text in told if text]
+
+
 def needs_plugin(connection: Connection, target: Target, is_undo: bool) -> bool:
     """Whether our plug-in for an agent has to be copied, or taken away."""
     if not connection.plugin:

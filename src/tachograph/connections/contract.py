@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from tachograph.config import Surroundings
@@ -49,6 +49,10 @@ class Connection:
     edits: Callable[[Surroundings, Target], list[Edit]]
     plugin: str = ""
     winning: tuple[str, ...] = ()
+
+
+# How a program is connected that is none of the agents: any OpenTelemetry SDK reads these.
+ANY_SDK: Final = "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"
 
 
 def is_address(target: Target, end: str = "") -> Callable[[Any], bool]:

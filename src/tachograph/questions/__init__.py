@@ -1,13 +1,12 @@
 """The questions that pages, commands and APIs ask, each as scans of the store."""
 
-from tachograph.questions.arrivals import CONNECT, Arrival, Finding, arrivals, findings
+from tachograph.questions.arrivals import Arrival, Finding, arrivals, findings, first_since
 from tachograph.questions.counting import DIMENSIONS, TIMES, usage, zone_of
 from tachograph.questions.lookup import Found, call, calls_of, descendants, find, session, sessions, traces_of
 from tachograph.questions.provenance import explain
 from tachograph.questions.searching import search
 
 __all__ = [
-    "CONNECT",
     "DIMENSIONS",
     "TIMES",
     "Arrival",
@@ -20,6 +19,7 @@ __all__ = [
     "explain",
     "find",
     "findings",
+    "first_since",
     "search",
     "session",
     "sessions",

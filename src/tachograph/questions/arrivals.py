@@ -57,6 +57,7 @@ class Finding(Struct):
     what: str
     lines: list[str] = field(default_factory=list)
     where: str = ""
+    agent: str = ""  # whose settings would have to change
 
 
 class Rule(NamedTuple):
@@ -171,41 +172,6 @@ RULES: Final = (
         "~/.openclaw/openclaw.json, with the plugin diagnostics-otel",
     ),
 )
-# How an agent is connected that has not sent anything yet: name -> (lines, where they go).
-CONNECT: Final[dict[str, tuple[tuple[str, ...], str]]] = {
-    "claude-code": (
-        (
-            "CLAUDE_CODE_ENABLE_TELEMETRY=1 CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1",
-            "OTEL_TRACES_EXPORTER=otlp OTEL_LOGS_EXPORTER=otlp OTEL_METRICS_EXPORTER=otlp",
-            "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318",
-        ),
-        _SHELL,
-    ),
-    "codex": (tuple(rule.lines[0] for rule in RULES if rule.agent == "codex"), _CODEX),
-    "gemini-cli": (
-        (
-            '"telemetry": { "enabled": true, "traces": true, "target": "local",',
-            '               "otlpEndpoint": "http://127.0.0.1:4317", "otlpProtocol": "grpc" }',
-        ),
-        "~/.gemini/settings.json",
-    ),
-    "copilot": (("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318",), _SHELL),
-    "opencode": (
-        ('"experimental": { "openTelemetry": true }', "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"),
-        f"opencode.json, and {_SHELL}",
-    ),
-    "openclaw": (
-        (
-            'diagnostics: { enabled: true, otel: { enabled: true, endpoint: "http://127.0.0.1:4318",',
-            '               protocol: "http/protobuf", traces: true, metrics: true, logs: true } }',
-        ),
-        "~/.openclaw/openclaw.json, with the plugin diagnostics-otel",
-    ),
-    "any OpenTelemetry SDK": (
-        ("OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318",),
-        "the environment of the program",
-    ),
-}
 
 
 def arrivals(reader: Reader) -> list[Arrival]:
@@ -229,6 +195,19 @@ def arrivals(reader: Reader) -> list[Arrival]:
     return sorted(found.values(), key=lambda arrival: (-arrival.last_ns, arrival.service))
 
 
+def first_since(reader: Reader, agent: str, since_ns: int) -> int | None:
+    """When the first is from that an agent or our plug-in in it sent; None where nothing came. Files do not count."""
+    sent = Match("origin", "!=", "transcript")
+    asked = (("spans", "start_ns", ()), ("events", "time_ns", (sent,)))
+    firsts = [
+        reader.scan(
+            Scan(table, {"first": Agg("min", time)}, (Match("agent", "=", agent), Match(time, ">=", since_ns), *more))
+        ).data["first"]
+        for table, time, more in asked
+    ]
+    return min((value for column in firsts for value in column if value), default=None)
+
+
 def findings(reader: Reader, arrived: Sequence[Arrival] | None = None, has_content: bool = True) -> list[Finding]:
     """What is missing, by the rules above and by the state of the calls.
 
@@ -236,7 +215,7 @@ def findings(reader: Reader, arrived: Sequence[Arrival] | None = None, has_conte
     """
     who = arrivals(reader) if arrived is None else arrived
     missing = [
-        Finding(rule.name, arrival.service, rule.what, list(rule.lines), rule.where)
+        Finding(rule.name, arrival.service, rule.what, list(rule.lines), rule.where, rule.agent)
         for arrival in who
         for rule in RULES
         if _is_of(arrival, rule.agent) and (has_content or rule.lacks is not _lacks_content) and rule.lacks(arrival)
