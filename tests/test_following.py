@@ -248,8 +248,7 @@ def test_a_bug_in_one_reader_stops_nothing_else(tmp_path: Path) -> None:
     desk.close()
 
 
-def test_a_full_road_is_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "BUSY_S", 0.0)
+def test_a_full_road_is_waited_for(desk: Desk) -> None:
     refusals = ["at the door", "at the commit"]
 
     def submit(batch: Batch) -> Future[int]:
@@ -261,7 +260,7 @@ def test_a_full_road_is_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
         kept.set_exception(Busy("the disk is full"))
         return kept
 
-    desk.follower = desk.new_follower(submit=submit)
+    desk.follower = desk.new_follower(submit=submit, busy_s=0.0)
     desk.file().write_bytes(answer(1))
     desk.rounds()
     assert not refusals
@@ -269,8 +268,7 @@ def test_a_full_road_is_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
     assert desk.follower.state()[0].refused == {}
 
 
-def test_others_go_first_but_not_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "YIELDS_S", 0.0)
+def test_others_go_first_but_not_for_ever(desk: Desk) -> None:
     asked = 0
 
     def queued_bytes() -> int:
@@ -278,32 +276,38 @@ def test_others_go_first_but_not_for_ever(desk: Desk, monkeypatch: pytest.Monkey
         asked += 1
         return 1 << 30
 
-    desk.follower = desk.new_follower(queued_bytes=queued_bytes)
+    desk.follower = desk.new_follower(queued_bytes=queued_bytes, busy_s=0.0)
     desk.file().write_bytes(answer(1))
     desk.rounds()
     assert asked >= following.YIELDS_MAX
     assert desk.ids() == ids(1)
 
 
-def test_many_pieces_in_order_and_few_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tachograph import lines
+def test_many_pieces_in_order_and_few_at_once(tmp_path: Path) -> None:
+    def read(path: Path, since: str) -> tuple[Batch, str]:
+        """A line at a time."""
+        line = path.read_bytes()[int(since or 0) :].partition(b"\n")[0]
+        piece = tmp_path / "piece.jsonl"
+        piece.write_bytes(line + b"\n")
+        batch, _ = CLAUDE.read(piece, "")
+        batch.positions = {}
+        return batch, str(int(since or 0) + len(line) + 1) if line else since
 
-    monkeypatch.setattr(lines, "PIECE_BYTES", 1000)
-    monkeypatch.setattr(following, "FLIGHT_BYTES", 3000)
     most = 0
 
     def submit(batch: Batch) -> Future[int]:
         nonlocal most
-        kept = desk.road.submit(batch)
-        most = max(most, desk.follower._flight_bytes)
-        return kept
+        most = max(most, own.follower._flight_bytes + batch.size)
+        return own.road.submit(batch)
 
-    desk.follower = desk.new_follower(submit=submit)
+    own = Desk(tmp_path, (CLAUDE._replace(read=read),))
+    own.follower = own.new_follower(submit=submit, flight_bytes_max=1000)
     for name in range(5):
-        desk.file(f"{name}.jsonl").write_bytes(b"".join(answer(name * 100 + n) for n in range(20)))
-    desk.rounds()
-    assert desk.ids() == sorted(ids(*(name * 100 + n for name in range(5) for n in range(20))))
-    assert most <= 3000
+        own.file(f"{name}.jsonl").write_bytes(b"".join(answer(name * 100 + n) for n in range(20)))
+    own.rounds()
+    assert own.ids() == sorted(ids(*(name * 100 + n for name in range(5) for n in range(20))))
+    assert most < 1000 + len(answer(1)) * 2
+    own.close()
 
 
 def spool(desk: Desk, pid: int) -> Path:

@@ -16,7 +16,10 @@ import pytest
 
 from recordings import CAPTURES, MANIFEST
 from tachograph.cli import main
+from tachograph.cli.reading import open_desk
+from tachograph.config import load
 from tachograph.pipeline import history
+from tachograph.registry import TRANSCRIPTS, AgentFiles
 
 RECORDING = "claude-code-content"
 TRUTH = MANIFEST[RECORDING]["truth"]
@@ -74,15 +77,31 @@ def test_once_and_then_nothing(claude: Path, capsys: pytest.CaptureFixture[str])
     assert totals(capsys)["calls"] == TRUTH["llm_calls_ok"]
 
 
-def test_in_processes_of_their_own(claude: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr(history, "ALONE_BYTES", 0)
-    assert told(capsys)["claude-code"]["calls"] == TRUTH["llm_calls_ok"]
+def test_in_processes_of_their_own(claude: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = 0
+
+    def notice(more: int) -> None:
+        nonlocal done
+        done += more
+
+    (claude / "folder.jsonl").mkdir()
+    with open_desk(load(), is_staged=True) as desk:
+        files = [history.HistoryFile(0, path, path.stat().st_size, "") for path in claude.iterdir()]
+        kinds = (claude_files(),)
+        history.Import(kinds, desk.sink, desk.content, notice, lambda *_: None, lambda _: None, alone_bytes=0).run(
+            files
+        )
+    assert done == sum(file.size_bytes for file in files)
+    assert {file.path.name: bool(file.refused) for file in files if file.refused} == {"folder.jsonl": True}
+    assert totals(capsys)["calls"] == TRUTH["llm_calls_ok"]
     assert totals(capsys)["input_tokens"] == TRUTH["input_tokens_incl_cache"]
 
 
-def test_into_a_running_server(
-    server: subprocess.Popen[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any
-) -> None:
+def claude_files() -> AgentFiles:
+    return next(kind for kind in TRANSCRIPTS if kind.agent == "claude-code")
+
+
+def test_into_a_running_server(server: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert totals(capsys)["calls"] == 0, "the server reads nothing by itself"
     assert told(capsys, "claude-code")["claude-code"]["calls"] == TRUTH["llm_calls_ok"]
     assert totals(capsys)["input_tokens"] == TRUTH["input_tokens_incl_cache"]

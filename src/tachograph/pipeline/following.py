@@ -28,8 +28,7 @@ FLIGHT_BYTES: Final = 24 * 1024 * 1024
 LOOK_S: Final = 1.0
 TURN_NS: Final = SECOND_NS  # reads for so long before it looks what else has changed
 BUSY_S: Final = 1.0  # before a piece is tried again that the road had no room for
-YIELDS_S: Final = 0.05
-YIELDS_MAX: Final = 20  # others wait to be committed: they go first, but not for ever
+YIELDS_MAX: Final = 20  # looks in that time whether others still wait to be committed: they go first, but not for ever
 SWEEP_NS: Final = 60 * SECOND_NS
 CLOSE_S: Final = 30.0
 _DECODE_POSITION: Final = msgspec.json.Decoder(Position).decode
@@ -120,7 +119,8 @@ class Follower:
     """Reads what is new in files: round by round, in one thread from `start` until `close`.
 
     `submit` is the road; `positions` what the store knows of files. `clock` only goes forward, `wall_clock` is that of
-    the files' times; `queued_bytes` says how much waits on the road, of whomever. The position of a file goes with its
+    the files' times; `queued_bytes` says how much waits on the road, of whomever. `busy_s` is how long it leaves the
+    road alone that has no room, and at most to others. The position of a file goes with its
     data, and its next piece is read once that is durable, so nothing is lost and nothing is read twice.
     """
 
@@ -133,6 +133,8 @@ class Follower:
         where: Surroundings,
         clock: Clock,
         wall_clock: Clock,
+        flight_bytes_max: int = FLIGHT_BYTES,
+        busy_s: float = BUSY_S,
     ) -> None:
         self._submit = submit
         self._load = positions
@@ -140,6 +142,8 @@ class Follower:
         self._kinds = tuple(kinds)
         self._clock = clock
         self._wall_clock = wall_clock
+        self._flight_bytes_max = flight_bytes_max
+        self._busy_s = busy_s
         self._watch = Watch(kinds, where, clock)
         self._positions = Positions({})
         self._pending: list[tuple[int, int, WatchedFile]] = []
@@ -195,7 +199,7 @@ class Follower:
                 self.round()
             except TachographError as error:
                 say("warning", f"files of agents: {error}")
-                self._is_closing.wait(BUSY_S)
+                self._is_closing.wait(self._busy_s)
             if not self._pending:
                 self._is_closing.wait(LOOK_S)
         while self._flight:
@@ -210,7 +214,7 @@ class Follower:
         until_ns = self._clock() + duration_ns
         while (self._pending or self._flight) and not self._is_closing.is_set():
             is_time_left = self._clock() < until_ns
-            if self._pending and self._flight_bytes < FLIGHT_BYTES and is_time_left:
+            if self._pending and self._flight_bytes < self._flight_bytes_max and is_time_left:
                 self._give_way()
                 self._read_piece(heappop(self._pending)[2])
             elif self._flight:
@@ -223,7 +227,7 @@ class Follower:
         for _ in range(YIELDS_MAX):
             if self._queued_bytes() <= self._flight_bytes + self._slack():
                 return
-            self._is_closing.wait(YIELDS_S)
+            self._is_closing.wait(self._busy_s / YIELDS_MAX)
 
     def _slack(self) -> int:
         """What the road counts beyond the bytes of a piece, for each of ours."""
@@ -247,7 +251,7 @@ class Follower:
             kept = self._submit(batch)
         except Busy:
             self._wants(file)
-            self._is_closing.wait(BUSY_S)
+            self._is_closing.wait(self._busy_s)
         except Exception as error:  # noqa: BLE001 - whatever one file does to its reader, the others go on
             self._refuse(file, error)
         else:
@@ -260,7 +264,7 @@ class Follower:
         try:
             piece.kept.result()
         except Busy:
-            self._is_closing.wait(BUSY_S)
+            self._is_closing.wait(self._busy_s)
             self._wants(piece.file)
         except Exception as error:  # noqa: BLE001 - what the store says of one piece must not end the thread
             self._refuse(piece.file, error)

@@ -175,7 +175,8 @@ class Import:
     """One reading of many files into a sink; the next piece of a file is read once the last one is durable.
 
     `content` is the privacy setting where the sink expects batches that went through all stages, None where it takes
-    them as they were read. `notice` is told the bytes that are done, `seen` each batch before it is sent.
+    them as they were read. `notice` is told the bytes that are done, `seen` each batch before it is sent. Less than
+    `alone_bytes` are read by this process alone.
     """
 
     def __init__(
@@ -186,6 +187,7 @@ class Import:
         notice: Callable[[int], None],
         seen: Callable[[HistoryFile, Batch], None],
         pause: Callable[[float], None],
+        alone_bytes: int = ALONE_BYTES,
     ) -> None:
         self._kinds = kinds
         self._sink = sink
@@ -193,6 +195,7 @@ class Import:
         self._notice = notice
         self._seen = seen
         self._pause = pause
+        self._alone_bytes = alone_bytes
         self._pending: deque[HistoryFile] = deque()
         self._reading: dict[Future[list[Told]], list[HistoryFile]] = {}
         self._flight: deque[Flying] = deque()
@@ -201,7 +204,7 @@ class Import:
     def run(self, files: Sequence[HistoryFile]) -> None:
         """Read all there is; raises what the sink does, and what is durable by then stays and is not read again."""
         self._pending.extend(files)
-        readers = Readers(self._kinds, self._content, sum(file.left_bytes for file in files) < ALONE_BYTES)
+        readers = Readers(self._kinds, self._content, sum(file.left_bytes for file in files) < self._alone_bytes)
         try:
             while self._pending or self._reading or self._flight:
                 self._send(readers)
