@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any, Final
+
+import msgspec
+
 from tachograph.dialects.genai import DETAILS
 from tachograph.dialects.table import Dialect, Ms, Record
-from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN, Event, Meaning
+from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN, Event, Meaning, Span
 from tachograph.vocabulary import text, truth
 
 NAME = "gemini-cli"
+_REQUEST: Final = "gen_ai.input.messages"
+# Where the JSON that an error message carries along begins, and what leads to it.
+_JSON: Final = re.compile(r"[\s:.]*(with response:)?\s*[\[{]", re.DOTALL)
 
 
 def finish(record: Record, meaning: Meaning) -> None:
@@ -28,6 +36,36 @@ def finish(record: Record, meaning: Meaning) -> None:
         meaning.operation = "chat"
     elif meaning.role == TOOL_RUN:
         meaning.operation = "execute_tool"
+        if isinstance(record, Span):
+            _unpack(record, meaning)
+    meaning.error_message = _plain(meaning.error_message)
+
+
+def _unpack(span: Span, meaning: Meaning) -> None:
+    """The arguments of a tool lie in an envelope, which says for which prompt it ran; its ids are told elsewhere."""
+    request = _object(span.attributes.get(_REQUEST))
+    if "args" in request:
+        meaning.prompt_id = meaning.prompt_id or text(request.get("prompt_id"))
+        span.attributes[_REQUEST] = msgspec.json.encode(request["args"]).decode()
+
+
+def _plain(message: str) -> str:
+    """An error message without the JSON that it carries along; the message in it where there is nothing else."""
+    found = _JSON.search(message)
+    if found is None:
+        return message
+    inner = _object(message[found.end() - 1 :].strip()).get("error")
+    said = text(inner.get("message")) if isinstance(inner, dict) else ""
+    return said or message[: found.start()] or message
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """The JSON object that a text holds, else an empty one."""
+    try:
+        found = msgspec.json.decode(value) if isinstance(value, str) and value.startswith("{") else {}
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 GEMINI_CLI = Dialect(
@@ -76,6 +114,7 @@ GEMINI_CLI = Dialect(
         "output": ("response_text",),
         "arguments": ("function_args",),
     },
+    noise=("schedule_tool_calls",),  # wraps the tools of one answer
     is_output_inclusive=False,
     finish=finish,
 )

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tachograph.dialects.frameworks import VERCEL
 from tachograph.dialects.table import Dialect, Record
-from tachograph.model import MODEL_CALL, STEP, TOOL_RUN, Event, Meaning
+from tachograph.model import MODEL_CALL, STEP, Event, Meaning
 
 NAME = "opencode"
 # Log bodies are a word and a text that is nearly JSON.
@@ -22,6 +22,8 @@ def finish(record: Record, meaning: Meaning) -> None:
         VERCEL.finish(record, meaning)
     if isinstance(record, Event):
         _announced(record, meaning)
+    elif record.name == "ai.streamText":
+        meaning.role = STEP  # wraps one model call and the tools that it asked for: the prompt holds them
     meaning.is_noise = meaning.role == STEP
 
 
@@ -52,8 +54,9 @@ OPENCODE: Dialect = replace(
     services=("opencode",),
     names=(),
     signatures=(),
-    fields={**VERCEL.fields, "prompt_id": ("message.id",), "subagent": ()},
-    named_roles={"Tool.execute": TOOL_RUN},
+    # `message.id` is the answer's id, and the prompt's is nowhere told.
+    fields={**VERCEL.fields, "prompt_id": (), "subagent": ()},
+    named_roles={"Tool.execute": STEP},  # within `ai.toolCall`, which has the arguments too
     is_cut_short=True,  # 1.18 exports full batches of 512 spans only: the rest is lost at exit
     finish=finish,
 )

@@ -142,7 +142,7 @@ class _Reading:
         text = _typed(message.parts)
         if text:
             meaning = self._meaning(message, PROMPT)
-            meaning.prompt_id = str(message.row["id"])
+            meaning.prompt_id, meaning.subagent = str(message.row["id"]), ""  # the task is given to the sub-agent
             self.page.add("user", _ns(message.data, "created"), meaning, _ids(message), told("prompt", text))
         return bool(message.parts)
 
