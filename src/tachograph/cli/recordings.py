@@ -18,6 +18,8 @@ from tachograph.registry import files_of
 _BODY: Final = re.compile(r"(\d+)-(traces|metrics|logs)\.bin")
 _PACKED: Final = {".gz": "gzip", ".zst": "zstd"}
 _PROTOBUF: Final = "application/x-protobuf"
+# Endings of what agents write themselves: lines, or a database.
+_TRANSCRIPTS: Final = (".jsonl", ".db")
 # A recorded body, decompressed, is held to what a receiver takes by default.
 _BYTES_MAX: Final = 64 * 1024 * 1024
 # A transcript is read as a whole where it is packed; those of long sessions are some tens of megabytes.
@@ -63,7 +65,7 @@ def _part(path: Path) -> Part | None:
     if body := _BODY.fullmatch(path.name):
         return Part(path, body[2])
     plain = path.name.removesuffix(path.suffix) if path.suffix in _PACKED else path.name
-    if not plain.endswith(".jsonl"):
+    if not plain.endswith(_TRANSCRIPTS):
         return None
     is_known = path.suffix in _PACKED or files_of(path) is not None
     return Part(path) if is_known else None
