@@ -18,6 +18,7 @@ from tachograph.hooks.openclaw_run import (
     Chat,
     State,
     Tool,
+    begin_aside,
     begin_turn,
     kind_of,
     learn,
@@ -26,7 +27,7 @@ from tachograph.hooks.openclaw_run import (
     trace_of,
     when,
 )
-from tachograph.hooks.openclaw_telling import Line, Telling, alone
+from tachograph.hooks.openclaw_telling import Line, Telling, alone, is_compaction
 from tachograph.hooks.pi_run import digest, short
 from tachograph.lines import Page, read_lines, record, time_ns, told, words
 from tachograph.model import Batch
@@ -117,17 +118,19 @@ def _show(telling: Telling, chat: Chat) -> None:
     """Tell of what goes on, so that it is seen before it ends."""
     turn = chat.turn
     chat.asked = _bounded(chat.asked)
+    for call in chat.calls:
+        telling.announce(chat, call)
+        call.message = call.message and {name: call.message[name] for name in _OF_ANSWERS & call.message.keys()}
     if turn is not None and turn.end_ns:
         _close_turn(telling, chat)
     elif turn is not None:
-        for call in chat.calls:
-            telling.announce(chat, call)
-            call.message = call.message and {name: call.message[name] for name in _OF_ANSWERS & call.message.keys()}
         for call_id, tool in turn.tools.items():
             telling.tool(chat, tool, call_id, {}, tool.start_ns, is_open=True)
             tool.args = None
         telling.turn(chat, turn, chat.last_ns)
         telling.request(chat, chat.last_ns)
+    if chat.request is not None:
+        chat.request.prompt = _bounded(chat.request.prompt)
 
 
 def _bounded(text: Any) -> Any:
@@ -197,13 +200,17 @@ def _prompted(telling: Telling, chat: Chat, line: Line, t: int) -> None:
 
 def _in_turn(telling: Telling, chat: Chat, line: Line, t: int) -> bool:
     """Make sure that a turn is open for what happens in one; whether it could be."""
-    run = short(line.get("r"))
-    turn = chat.turn
-    if turn is None or (turn.end_ns and run != turn.run) or (run and turn.run and run != turn.run):
-        if not run and turn is None:
+    run, turn = short(line.get("r")), chat.turn
+    if is_compaction(run):
+        if turn is None and (chat.request is None or not chat.request.is_aside):
+            begin_aside(chat, line, t)
+    elif turn is None or (run and turn.run and run != turn.run):
+        if not run:
             return False
         _close_turn(telling, chat)
         begin_turn(chat, line, t, is_told=False)
+    if chat.turn is not None:
+        chat.turn.last_ns = t
     return True
 
 
@@ -241,10 +248,10 @@ def _totals(telling: Telling, chat: Chat, line: Line, t: int) -> None:
 def _close_turn(telling: Telling, chat: Chat) -> None:
     """Tell of a turn for the last time, and of its request as far as it is known."""
     turn = chat.turn
+    _flush_calls(telling, chat)
     if turn is None:
         return
-    _flush_calls(telling, chat)
-    end = turn.end_ns = turn.end_ns or chat.last_ns
+    end = turn.end_ns = turn.end_ns or turn.last_ns
     for call_id, tool in turn.tools.items():
         telling.tool(chat, tool, call_id, {}, end)
     telling.turn(chat, turn, end)
@@ -266,7 +273,7 @@ def _call_started(telling: Telling, chat: Chat, line: Line, t: int) -> None:
 def _begin_call(chat: Chat, line: Line, begun_ns: int) -> Call:
     own = trace_of(line)[1]
     span_id = own or digest(8, chat.key, "call", short(line.get("callId")), begun_ns)
-    kept = {name: short(line.get(name)) for name in ("callId", "provider", "model", "api")}
+    kept = {name: short(line.get(name)) for name in ("callId", "provider", "model", "api", "r")}
     call = Call(span_id, begun_ns, kept)
     chat.calls = [*chat.calls[-CALLS_MAX + 1 :], call]
     return call
@@ -297,6 +304,8 @@ def _answered(telling: Telling, chat: Chat, line: Line, t: int) -> None:
             telling.call(chat, alone(chat, line))
         return
     call.message = line
+    if chat.turn is not None:
+        chat.turn.last_ns = t
     if call.end is not None:
         _tell_call(telling, chat, call)
 
@@ -385,7 +394,12 @@ def _compacting(telling: Telling, chat: Chat, line: Line, t: int) -> None:
 
 
 def _compacted(telling: Telling, chat: Chat, line: Line, t: int) -> None:
+    """The history is shorter; a compaction between two requests is over."""
+    _flush_calls(telling, chat)
     telling.compaction(chat, line, t)
+    chat.compacting_ns = 0
+    if chat.request is not None and chat.request.is_aside:
+        chat.request = None
 
 
 _STEPS: Final[dict[str, Step]] = {

@@ -56,6 +56,7 @@ class Turn(Struct, omit_defaults=True):
     run: str
     span_id: str
     begun_ns: int
+    last_ns: int = 0  # something happened in it then
     end_ns: int = 0  # 0 = it goes on
     facts: Attributes = field(default_factory=dict)
     error: str = ""
@@ -65,7 +66,10 @@ class Turn(Struct, omit_defaults=True):
 
 
 class Request(Struct, omit_defaults=True):
-    """What a person, a schedule or another session asked for, from its arrival to its last answer."""
+    """What a person, a schedule or another session asked for, from its arrival to its last answer.
+
+    `is_aside`: nobody asked, OpenClaw makes the history shorter by itself.
+    """
 
     run: str
     trace_id: str
@@ -76,8 +80,9 @@ class Request(Struct, omit_defaults=True):
     failures: int = 0  # attempts in a row that failed
     turns: int = 0
     facts: Attributes = field(default_factory=dict)
-    prompt: Any = None  # only until it is told
+    prompt: Any = None
     is_asked: bool = False  # what was asked is known
+    is_aside: bool = False
 
 
 class Chat(Struct, omit_defaults=True):
@@ -209,13 +214,21 @@ def begin_request(chat: Chat, line: dict[str, Any], t: int) -> Request:
     return request
 
 
+def begin_aside(chat: Chat, line: dict[str, Any], t: int) -> Request:
+    """A compaction between two requests."""
+    began = chat.compacting_ns or t
+    trace_id = trace_of(line)[0] or digest(16, NAME, chat.key, "compaction", began)
+    chat.request = Request("", trace_id, digest(8, trace_id, "compaction", began), began, is_aside=True)
+    return chat.request
+
+
 def begin_turn(chat: Chat, line: dict[str, Any], t: int, is_told: bool) -> Turn:
     """A run of the agent loop. `is_told`: its own line tells of it, and not only what happens in it."""
     request = begin_request(chat, line, t)
     trace_id, span_id, _ = trace_of(line)
     if not is_told or not span_id:
         span_id = digest(8, request.span_id, "turn", request.turns)
-    turn = Turn(short(line.get("r")), span_id, t)
+    turn = Turn(short(line.get("r")), span_id, t, t)
     if trace_id and trace_id != request.trace_id:
         # Another attempt at the same request may have a trace of its own; the request keeps them together.
         turn.links.append({"trace_id": trace_id, "span_id": span_id, "trace_state": "", "attributes": {}})

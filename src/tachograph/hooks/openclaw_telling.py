@@ -68,9 +68,9 @@ class Telling:
         return made
 
     def request(self, chat: Chat, end_ns: int) -> None:
-        """Tell of the request as it is now; what was asked is told with it once."""
+        """Tell of the request as it is now."""
         request = chat.request
-        if request is None or end_ns <= request.shown_ns:
+        if request is None or request.is_aside or end_ns <= request.shown_ns:
             return
         meaning = meaning_of(self.process, chat, PROMPT)
         attributes = {**_place(chat), **request.facts}
@@ -79,7 +79,7 @@ class Telling:
         prompt = [told("prompt", request.prompt)] if request.prompt is not None else []
         name = f"{NAME}.request"
         self._span(request, request.span_id, "", name, (request.begun_ns, end_ns), attributes, meaning, *prompt)
-        request.prompt, request.shown_ns = None, end_ns
+        request.shown_ns = end_ns
 
     def turn(self, chat: Chat, turn: Turn, end_ns: int) -> None:
         """Tell of a run of the agent loop as it is now."""
@@ -127,21 +127,21 @@ class Telling:
             "openclaw.compaction.tokens": whole(line.get("tokenCount")),
             "openclaw.compaction.previous_session": short(line.get("previousSessionId")),
         }
-        start = chat.compacting_ns or t
-        chat.compacting_ns = 0
-        if chat.request is None:
+        request, turn, start = chat.request, chat.turn, chat.compacting_ns or t
+        meaning, name = meaning_of(self.process, chat, STEP), f"{NAME}.compaction"
+        if turn is not None and request is not None:
+            span_id = digest(8, request.span_id, "compaction", start)
+            self._span(request, span_id, turn.span_id, name, (start, t), facts, meaning)
+        elif request is not None and request.is_aside:
+            self._span(request, request.span_id, "", name, (request.begun_ns, t), facts, meaning)
+        else:
             self.event(chat, "compaction", t, facts)
-            return
-        request, meaning = chat.request, meaning_of(self.process, chat, STEP)
-        above = chat.turn.span_id if chat.turn else request.span_id
-        span_id = digest(8, request.span_id, "compaction", start)
-        self._span(request, span_id, above, f"{NAME}.compaction", (start, t), facts, meaning)
 
     def call(self, chat: Chat, call: Call) -> None:
         """Tell of a model call: how long it took, and what its message says of tokens, money and outcome."""
         request, turn = chat.request, chat.turn
         end, message = call.end or {}, call.message or {}
-        if request is None or turn is None:
+        if request is None:
             return
         meaning = self._call_meaning(chat, call, {**call.start, **end}, message)
         lasted = whole(end.get("durationMs"), 1_000_000)
@@ -150,10 +150,12 @@ class Telling:
         meaning.is_timed = call.end is not None or ended > call.begun_ns
         meaning.ttft_ns = whole(end.get("firstByteMs"), 1_000_000)
         _outcome(meaning, end, message)
-        meaning.attempt = min(request.failures + 1, _ATTEMPTS_MAX)
+        is_aside = is_compaction(call.start.get("r"))
+        meaning.attempt = None if is_aside else min(request.failures + 1, _ATTEMPTS_MAX)
         request.failures = request.failures + 1 if meaning.is_error and meaning.error_type != "aborted" else 0
         attributes = {
             "openclaw.call.id": short(call.start.get("callId")),
+            "openclaw.call.kind": "compaction" if is_aside else "",
             "openclaw.api": short(message.get("api")) or short(call.start.get("api")),
             "openclaw.stop_reason": short(message.get("stop")),
             "openclaw.request_bytes": whole(end.get("requestBytes")),
@@ -164,7 +166,8 @@ class Telling:
         name = f"chat {meaning.request_model}".rstrip()
         output = told("output", message.get("content"))
         times = (call.begun_ns, ended)
-        span = self._span(request, call.span_id, turn.span_id, name, times, attributes, meaning, output)
+        above = turn.span_id if turn else request.span_id
+        span = self._span(request, call.span_id, above, name, times, attributes, meaning, output)
         span.kind = CLIENT
 
     def announce(self, chat: Chat, call: Call) -> None:
@@ -288,6 +291,11 @@ def _conventions(meaning: Meaning) -> Attributes:
         "gen_ai.usage.cache_creation.input_tokens": usage.cache_write,
         "gen_ai.usage.reasoning.output_tokens": usage.reasoning,
     }
+
+
+def is_compaction(run: Any) -> bool:
+    """Whether a run is one that makes the history shorter; its id says so."""
+    return ":compaction:" in words(run)
 
 
 def alone(chat: Chat, message: Line) -> Call:
