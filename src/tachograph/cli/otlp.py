@@ -33,9 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the requests."""
-    from tachograph import questions
+    from tachograph import otlp_messages, questions
     from tachograph.cli.reading import open_reader
-    from tachograph.forwarders import otlp_messages
     from tachograph.questions import conventions
     from tachograph.scan import Match
 

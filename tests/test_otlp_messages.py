@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recordings import CAPTURES
+from tachograph import otlp_messages
 from tachograph.cli.recordings import parts_of, read
-from tachograph.forwarders import otlp_messages
 from tachograph.model import Batch, Event, Source
 from tachograph.receivers import otlp
 

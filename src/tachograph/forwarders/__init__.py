@@ -1,1 +1,0 @@
-"""Ways out: what was captured, in the words of other systems."""
