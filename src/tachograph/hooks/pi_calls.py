@@ -115,7 +115,7 @@ def entered(telling: Telling, run: Run, line: Line, t: int) -> None:
 
 
 def _fail(meaning: Meaning, error: str, stop: str) -> None:
-    """How an attempt failed; zeros stand for tokens that nobody told."""
+    """How an attempt failed."""
     meaning.is_error = True
     meaning.error_message = error[:_MESSAGE_MAX]
     status = _STATUS.match(error)
@@ -123,9 +123,6 @@ def _fail(meaning: Meaning, error: str, stop: str) -> None:
         meaning.http_status = int(status[1])
     is_told = meaning.http_status is not None and meaning.http_status >= 400
     meaning.error_type = "aborted" if stop == "aborted" else str(meaning.http_status) if is_told else stop
-    usage = meaning.usage
-    if usage is not None and not usage.input_total and not usage.output:
-        meaning.usage = None
 
 
 def _attempts(telling: Telling, run: Run, is_failed: bool, t: int, above: str, kind: str = "") -> Exchange | None:
@@ -164,6 +161,8 @@ def meaning_of(telling: Telling, run: Run, given: Line) -> Meaning:
     meaning.request_model = short(given.get("model")) or run.model
     usage = record(given.get("usage"))
     meaning.usage = _usage(usage)
+    if meaning.usage is not None and not meaning.usage.input_total and not meaning.usage.output:
+        meaning.usage = None  # zeros stand for "never told": no call goes without any tokens
     cost = usage.get("cost")
     total = whole(record(cost).get("total") if isinstance(cost, dict) else cost, 1_000_000_000)
     if total:

@@ -9,15 +9,21 @@ from typing import Any, Final
 
 from tachograph.config import Surroundings
 from tachograph.lines import Page, items, read_lines, record, time_ns, told, words
-from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Meaning, Usage
+from tachograph.model import FORK, MODEL_CALL, PROMPT, SESSION, STEP, TOOL_RUN, Batch, Content, Meaning, Usage
+from tachograph.transcripts.blocks import asked, plain
+from tachograph.transcripts.pi_origins import enter, origins
 from tachograph.vocabulary import FINISH_REASONS, provider, tokens, whole
 
 NAME: Final = "pi"
 _PENDING_MAX: Final = 200
+_MESSAGE_MAX: Final = 2000
 # A failed attempt's message begins with the HTTP status: `429 {...}`, `503: {...}`.
-# <timestamp>_<session id>.jsonl
-_FILE_ID: Final = re.compile(r"_([0-9a-f]{8}-[0-9a-f-]{27})\.jsonl$")
 _STATUS: Final = re.compile(r"^\s*([45]\d\d)\b")
+# The end of what the shell tool gives back where a command failed.
+_EXIT_CODE: Final = re.compile(r"Command exited with code (\d{1,5})\s*$")
+_TAIL_CHARS: Final = 60
+# Entries that tell of a change, and what of it.
+_CHANGES: Final = {"model_change": ("provider", "modelId"), "thinking_level_change": ("thinkingLevel",)}
 
 
 def discover(where: Surroundings) -> Iterator[Path]:
@@ -40,41 +46,79 @@ def is_mine(path: Path, first: dict[str, Any]) -> bool:
 def _understand(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
     kind, when = line.get("type"), time_ns(line.get("timestamp"))
     if kind == "session":
-        origin = _FILE_ID.search(words(line.get("parentSession")))
-        state.update(own=words(line.get("id")), cwd=words(line.get("cwd")), begun=when)
-        state["parent"] = origin.group(1) if origin else ""
-    # A fork begins with its parent's history, entries and ids as they were: they are the parent's.
-    is_copy = bool(state.get("parent")) and 0 < when < int(state.get("begun") or 0)
-    state["session"] = state.get("parent" if is_copy else "own", "")
-    if kind == "model_change":
-        state.update(provider=words(line.get("provider")), model=words(line.get("modelId")))
-    elif kind == "message":
+        state.update(cwd=words(line.get("cwd")), chain=origins(line, when, page.path))
+    enter(when, state)
+    if kind == "message":
         message = record(line.get("message"))
-        understand = {"user": _prompt, "assistant": _answer, "toolResult": _tool}.get(words(message.get("role")))
+        understand = _MESSAGES.get(words(message.get("role")))
         if understand is not None:
             understand(line, message, when, state, page)
-    elif kind in ("usage", "compaction", "branch_summary") and record(line.get("usage")):
-        # Cache warming and summaries are calls of their own, which no message tells of.
+    elif kind in _CHANGES:
+        _change(line, kind, when, state, page)
+    elif kind == "session_info" and words(line.get("name")):
+        _add(page, "session_name", when, Meaning(role=SESSION), line, told("title", line["name"]))
+    elif kind in ("usage", "compaction", "branch_summary"):
+        _aside(line, kind, when, state, page)
+
+
+def _change(line: dict[str, Any], kind: str, when: int, state: dict[str, Any], page: Page) -> None:
+    if kind == "model_change":
+        state.update(provider=words(line.get("provider")), model=words(line.get("modelId")))
+    facts = {key: line[key] for key in _CHANGES[kind] if words(line.get(key))}
+    _add(page, kind, when, Meaning(role=STEP), line, **facts)
+
+
+def _aside(line: dict[str, Any], kind: str, when: int, state: dict[str, Any], page: Page) -> None:
+    """Cache warming and summaries: calls of their own, which no message tells of; older versions hide their usage."""
+    summary = told("response", words(line.get("summary")))
+    if record(line.get("usage")):
         given = {
             "model": line.get("model") or state.get("model"),
             "provider": line.get("provider") or state.get("provider"),
         }
-        _billed(line, {**given, "usage": line["usage"]}, words(line.get("kind")) or str(kind), when, page)
+        meaning = _meaning(line, {**given, "usage": line["usage"]})
+        _add(page, words(line.get("kind")) or kind, when, meaning, line, summary)
+    elif kind != "usage":
+        _add(page, kind, when, Meaning(role=STEP), line, summary)
+
+
+def _add(
+    page: Page, name: str, when: int, meaning: Meaning, line: dict[str, Any], *contents: Content, **more: Any
+) -> None:
+    """Add an event with the prompt and the origin of its entry."""
+    state = page.state
+    meaning.prompt_id = state.get("prompt", "")
+    if state.get("origin"):
+        meaning.parent_session_id, meaning.lineage = state["origin"], FORK
+    page.add(
+        name,
+        when,
+        meaning,
+        {**{key: line[key] for key in ("id", "parentId") if words(line.get(key))}, **more},
+        *contents,
+    )
 
 
 def _prompt(line: dict[str, Any], message: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
-    page.add("user", when, Meaning(role=PROMPT), _ids(line), told("prompt", message.get("content")))
+    state["prompt"] = words(line.get("id"))
+    _add(page, "user", when, Meaning(role=PROMPT), line, told("prompt", asked(message.get("content"))))
 
 
-def _ids(line: dict[str, Any]) -> dict[str, Any]:
-    return {key: line[key] for key in ("id", "parentId") if words(line.get(key))}
+def _bash(line: dict[str, Any], message: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
+    """A command that the user ran himself."""
+    code = whole(message.get("exitCode"), most=2**31)
+    meaning = Meaning(role=STEP, is_error=bool(code))
+    texts = (told("arguments", words(message.get("command"))), told("result", words(message.get("output"))))
+    _add(page, "user_bash", when, meaning, line, *texts, **({} if code is None else {"exitCode": code}))
 
 
 def _answer(line: dict[str, Any], message: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
     pending = state.setdefault("tools", {})
     for block in items(message.get("content")):
-        if block.get("type") == "toolCall" and words(block.get("id")) and len(pending) < _PENDING_MAX:
+        if block.get("type") == "toolCall" and words(block.get("id")):
             pending[block["id"]] = [words(block.get("name")), when, block.get("arguments")]
+            if len(pending) > _PENDING_MAX:
+                del pending[next(iter(pending))]
     meaning = _meaning(line, message)
     stop = words(message.get("stopReason"))
     meaning.finish_reason = FINISH_REASONS.get(stop.lower(), stop)
@@ -84,14 +128,19 @@ def _answer(line: dict[str, Any], message: dict[str, Any], when: int, state: dic
     measured = whole(message.get("durationMs"), 1_000_000)
     meaning.duration_ns = measured if measured is not None else max(0, when - started) if started else None
     if stop in ("error", "aborted"):
-        meaning.is_error = True
-        meaning.error_message = words(message.get("errorMessage"))[:2000]
-        status = _STATUS.match(meaning.error_message)
-        meaning.http_status = int(status.group(1)) if status else None
-        meaning.error_type = status.group(1) if status else stop
-        if meaning.usage is not None and not meaning.usage.input_total and not meaning.usage.output:
-            meaning.usage = None  # zeros stand for "never told"
-    page.add("assistant", when, meaning, _ids(line), told("output", message.get("content")))
+        _fail(meaning, words(message.get("errorMessage"))[:_MESSAGE_MAX], stop)
+    level = words(message.get("thinkingLevel"))
+    output = told("output", plain(message.get("content")))
+    _add(page, "assistant", when, meaning, line, output, **({"thinkingLevel": level} if level else {}))
+
+
+def _fail(meaning: Meaning, message: str, stop: str) -> None:
+    meaning.is_error, meaning.error_message = True, message
+    status = _STATUS.match(message)
+    meaning.http_status = int(status.group(1)) if status else None
+    meaning.error_type = status.group(1) if status else stop
+    if meaning.usage is not None and not meaning.usage.input_total and not meaning.usage.output:
+        meaning.usage = None  # zeros stand for "never told"
 
 
 def _meaning(line: dict[str, Any], message: dict[str, Any]) -> Meaning:
@@ -127,12 +176,8 @@ def _usage(given: dict[str, Any]) -> Usage | None:
     )
 
 
-def _billed(line: dict[str, Any], given: dict[str, Any], name: str, when: int, page: Page) -> None:
-    page.add(name, when, _meaning(line, given), _ids(line))
-
-
 def _tool(line: dict[str, Any], message: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
-    call_id = words(message.get("toolCallId"))
+    call_id, content = words(message.get("toolCallId")), message.get("content")
     name, started, given = state.setdefault("tools", {}).pop(call_id, ("", when, None))
     measured = whole(message.get("durationMs"), 1_000_000)
     meaning = Meaning(
@@ -142,7 +187,19 @@ def _tool(line: dict[str, Any], message: dict[str, Any], when: int, state: dict[
         is_error=message.get("isError") is True,
         duration_ns=measured if measured is not None else max(0, when - started),
     )
-    page.add("tool_result", when, meaning, _ids(line), told("arguments", given), told("result", message.get("content")))
+    if meaning.is_error and (code := _exit_code(content)):
+        meaning.error_type, meaning.error_message = "exit_code", f"exit code {code}"
+    _add(page, "tool_result", when, meaning, line, told("arguments", given), told("result", plain(content)))
     if record(message.get("usage")):
         nested = {"usage": message["usage"], "model": state.get("model"), "provider": state.get("provider")}
-        _billed({**line, "id": words(line.get("id")) + ":usage"}, nested, "tool_usage", when, page)
+        entry = {**line, "id": words(line.get("id")) + ":usage"}
+        _add(page, "tool_usage", when, _meaning(entry, nested), entry)
+
+
+def _exit_code(content: Any) -> str:
+    last = words(items(content)[-1].get("text")) if items(content) else words(content)
+    found = _EXIT_CODE.search(last[-_TAIL_CHARS:])
+    return found[1] if found else ""
+
+
+_MESSAGES: Final = {"user": _prompt, "assistant": _answer, "toolResult": _tool, "bashExecution": _bash}
