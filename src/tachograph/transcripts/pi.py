@@ -139,8 +139,6 @@ def _fail(meaning: Meaning, message: str, stop: str) -> None:
     status = _STATUS.match(message)
     meaning.http_status = int(status.group(1)) if status else None
     meaning.error_type = status.group(1) if status else stop
-    if meaning.usage is not None and not meaning.usage.input_total and not meaning.usage.output:
-        meaning.usage = None  # zeros stand for "never told"
 
 
 def _meaning(line: dict[str, Any], message: dict[str, Any]) -> Meaning:
@@ -162,7 +160,7 @@ def _meaning(line: dict[str, Any], message: dict[str, Any]) -> Meaning:
 
 
 def _usage(given: dict[str, Any]) -> Usage | None:
-    return tokens(
+    usage = tokens(
         {
             "input": given.get("input"),
             "output": given.get("output"),
@@ -174,6 +172,8 @@ def _usage(given: dict[str, Any]) -> Usage | None:
         is_input_inclusive=False,
         is_output_inclusive=True,
     )
+    # Zeros stand for "never told": of a failed attempt, or a stream that died, which 0.73 takes for an answer.
+    return usage if usage is not None and (usage.input_total or usage.output) else None
 
 
 def _tool(line: dict[str, Any], message: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
