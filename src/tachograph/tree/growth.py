@@ -112,18 +112,20 @@ class Growth:
         rows = reader.scan(Scan("calls", _CALL, where, limit=SPAN_LIMIT))
         if not len(rows):
             return
-        places = _columns("report_id trace_id span_id")
+        places = _columns("report_id trace_id span_id origin")
         spans_of: dict[str, Node] = {}
-        # A log record names the span that it was written in, which may be the prompt's: only a span is its own place.
-        reported = (*reported, Match("origin", "=", "span"))
+        around: dict[str, Node] = {}
+        # A log record names the span that it was written in, which may be the prompt's: only a span is its own place,
+        # and what a hook tells lies in the span that it names.
+        reported = (*reported, Match("origin", "in", ["span", "hook"]))
         for row in _rows(reader.scan(Scan("reports", places, reported, limit=SPAN_LIMIT))):
             span = self.by_span.get((row["trace_id"], row["span_id"]))
             if span is not None:
-                spans_of[row["report_id"]] = span
+                (spans_of if row["origin"] == "span" else around)[row["report_id"]] = span
         for row in _rows(rows):
-            self._call(row, spans_of)
+            self._call(row, spans_of, around)
 
-    def _call(self, row: dict[str, Any], spans_of: dict[str, Node]) -> None:
+    def _call(self, row: dict[str, Any], spans_of: dict[str, Node], around: dict[str, Node]) -> None:
         # An earlier attempt of a call is told of by the call's own reports, and is no span of its own.
         is_attempt = "." in row["call_id"]
         told = [spans_of[report] for report in row["reports"] or [] if report in spans_of]
@@ -135,7 +137,9 @@ class Growth:
         if node is None:
             node = _call_node(row)
             self.others.append(node)
-            above = self._above(beside[0]) if is_attempt and beside else None
+            above = next((around[report] for report in row["reports"] or [] if report in around), None)
+            if is_attempt and beside:
+                above = self._above(beside[0])
             if above is not None:
                 self.near[node.id] = above
         node.is_repeat = False
