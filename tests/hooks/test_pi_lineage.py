@@ -86,7 +86,9 @@ def test_a_child_that_nothing_else_tells_of_counts_by_its_sum(tmp_path: Path, st
     keep(store, *(read(path) for path in with_sub_agent(tmp_path, is_child_told=False)))
     totals = questions.usage(store, "agent")["totals"]
     assert (totals["calls"], totals["input_tokens"], totals["partial"]) == (2, 210, 1)
-    assert "tool.subagent" in "".join(outline(store, SESSION))
+    lines = outline(store, SESSION)
+    at = lines.index("      tool.subagent")
+    assert lines[at + 1] == "        claude-sonnet-4-5 ok"
 
 
 def test_a_daemon_that_outlived_its_parent_is_no_sub_agent(tmp_path: Path) -> None:
