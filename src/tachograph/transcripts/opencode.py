@@ -199,7 +199,8 @@ class _Reading:
         meaning = self._call_meaning(message, str(part["id"]))
         meaning.attempt = whole(part.get("attempt"))
         _fail(meaning, record(part.get("error")))
-        self.page.add("retry", _ns(part, "created"), meaning, _ids(message))
+        # By the name of the other calls: what one source tells apart is never taken for one.
+        self.page.add("assistant", _ns(part, "created"), meaning, _ids(message))
 
     def _call_meaning(self, message: Message, message_id: str) -> Meaning:
         meaning = self._meaning(message, MODEL_CALL)
