@@ -64,7 +64,9 @@ class State(Struct, omit_defaults=True):
     is_demo: bool = False
 
     def count(self, kind: str) -> int:
-        """How many there were, told of by however many origins."""
+        """How many there were, told of by however many origins; a prompt has another id in each."""
+        if kind == "prompt":
+            return max(*self.origins.get(kind, {}).values(), 0, 0)
         return max(self.distinct.get(kind, 0), *self.origins.get(kind, {}).values(), 0)
 
     def most_frequent(self, name: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tachograph.lines import words
+
 # Longer texts in these places are base64 of a picture or a document, or the provider's own seal on its thinking.
 _BYTES_MIN: Final = 512
 _DEPTH_MAX: Final = 4  # a tool result holds blocks, which hold a source
@@ -25,7 +27,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def _block(block: dict[str, Any], depth: int) -> dict[str, Any]:
-    kind = block.get("type")
+    kind = words(block.get("type"))
     changed: dict[str, Any] = {}
     for key, value in block.items():
         if isinstance(value, str):
@@ -45,3 +47,15 @@ def _block(block: dict[str, Any], depth: int) -> dict[str, Any]:
 def _is_packed(key: str, value: str) -> bool:
     """Whether a text is the thing itself and no address of it."""
     return value.startswith("data:") if key in ("image_url", "url") else True
+
+
+_TEXTS: Final = frozenset(("text", "input_text"))
+
+
+def asked(content: Any) -> Any:
+    """What a user asked: the text alone where there is nothing else, as other sources tell it, else the blocks."""
+    if isinstance(content, list) and all(isinstance(b, dict) and words(b.get("type")) in _TEXTS for b in content):
+        texts = [b.get("text") for b in content]
+        if all(isinstance(text, str) for text in texts):
+            return "\n".join(texts)
+    return plain(content)

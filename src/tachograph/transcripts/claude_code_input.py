@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tachograph.lines import Page, items, record, time_ns, told, words
 from tachograph.model import PROMPT, STEP, TOOL_RUN, Meaning
-from tachograph.transcripts.blocks import plain
+from tachograph.transcripts.blocks import asked, plain
 from tachograph.transcripts.claude_code_lines import (
     Line,
     Result,
@@ -53,7 +53,7 @@ def understand(line: Line, state: dict[str, Any], page: Page) -> None:
         add(page, "note", when, Meaning(role=STEP, is_noise=True), line, told("response", text))
     elif not is_main(line):
         # The task that its parent gave a sub-agent is nothing the user asked.
-        add(page, "task", when, Meaning(role=STEP), line, told("prompt", plain(content)))
+        add(page, "task", when, Meaning(role=STEP), line, told("prompt", asked(content)))
     elif kind == "command":
         state["command"] = [when, command_of(text), words(line.prompt_id) or words(line.uuid), words(line.uuid)]
     elif not results:
@@ -62,7 +62,7 @@ def understand(line: Line, state: dict[str, Any], page: Page) -> None:
 
 def _prompt(line: Line, when: int, content: Any, page: Page) -> None:
     page.state["prompt"] = words(line.prompt_id) or words(line.uuid)
-    add(page, "user", when, Meaning(role=PROMPT), line, told("prompt", plain(content)))
+    add(page, "user", when, Meaning(role=PROMPT), line, told("prompt", asked(content)))
 
 
 def queued(line: Line, page: Page) -> None:
@@ -70,7 +70,7 @@ def queued(line: Line, page: Page) -> None:
     prompt = queued_prompt(line.attachment)
     if prompt and is_main(line):
         meaning = Meaning(role=PROMPT, prompt_id=words(line.uuid))
-        add(page, "queued_prompt", time_ns(line.timestamp), meaning, line, told("prompt", plain(prompt)))
+        add(page, "queued_prompt", time_ns(line.timestamp), meaning, line, told("prompt", asked(prompt)))
 
 
 def settle_command(state: dict[str, Any], page: Page, is_answered: bool = True) -> None:

@@ -73,7 +73,7 @@ def _worker(line: Line, page: Page) -> list[str]:
     """The sub-agent's name, its type where that is told, and the tool call that started it."""
     agent_id = words(line.agent_id)
     if not agent_id:
-        return page.state.get("lines", {}).get(line.uuid) or ["sub-agent", ""]
+        return page.state.get("lines", {}).get(words(line.uuid)) or ["sub-agent", ""]
     known: dict[str, list[str]] = page.state.setdefault("agents", {})
     found = known.get(agent_id)
     if found is None:

@@ -11,7 +11,7 @@ from tachograph.lines import Page, items, read_lines, read_packed, record, time_
 from tachograph.model import PROMPT, SESSION, STEP, Batch, Meaning
 from tachograph.transcripts import codex_calls as calls
 from tachograph.transcripts import codex_tools as tools
-from tachograph.transcripts.blocks import plain
+from tachograph.transcripts.blocks import asked
 from tachograph.transcripts.codex_places import add, begin, is_copy, turn
 from tachograph.vocabulary import whole
 
@@ -127,11 +127,7 @@ def _prompt(text: str, content: Any, when: int, state: dict[str, Any], page: Pag
         state["turn"] = f"turn-{state['turns']}"
     # What a sub-agent is asked comes from its parent.
     meaning = Meaning(role=STEP if state.get("parent") else PROMPT)
-    add(page, "user_message", when, meaning, told("prompt", text if _is_text(content) else plain(content)))
-
-
-def _is_text(content: Any) -> bool:
-    return isinstance(content, str) or all(part.get("type") in ("input_text", "text") for part in items(content))
+    add(page, "user_message", when, meaning, told("prompt", asked(content)))
 
 
 def _end(payload: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:

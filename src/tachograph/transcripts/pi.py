@@ -35,7 +35,7 @@ def discover(where: Surroundings) -> Iterator[Path]:
 
 def read(path: Path, since: str) -> tuple[Batch, str]:
     """The prompts, model calls and tool runs of the lines after `since`, and the position after them."""
-    return read_lines(path, since, NAME, _understand)
+    return read_lines(path, since, NAME, understand)
 
 
 def is_mine(path: Path, first: dict[str, Any]) -> bool:
@@ -43,16 +43,17 @@ def is_mine(path: Path, first: dict[str, Any]) -> bool:
     return first.get("type") == "session" and "version" in first and "cwd" in first
 
 
-def _understand(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
-    kind, when = line.get("type"), time_ns(line.get("timestamp"))
+def understand(line: dict[str, Any], state: dict[str, Any], page: Page) -> None:
+    """Add what one entry tells; OpenClaw writes its sessions the same way."""
+    kind, when = words(line.get("type")), time_ns(line.get("timestamp"))
     if kind == "session":
         state.update(cwd=words(line.get("cwd")), chain=origins(line, when, page.path))
     enter(when, state)
     if kind == "message":
         message = record(line.get("message"))
-        understand = _MESSAGES.get(words(message.get("role")))
-        if understand is not None:
-            understand(line, message, when, state, page)
+        tell = _MESSAGES.get(words(message.get("role")))
+        if tell is not None:
+            tell(line, message, when, state, page)
     elif kind in _CHANGES:
         _change(line, kind, when, state, page)
     elif kind == "session_info" and words(line.get("name")):

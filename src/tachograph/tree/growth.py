@@ -50,6 +50,7 @@ class Growth:
         self.tellers: dict[
             tuple[str, str], str
         ] = {}  # (node, slot) -> the origin of the events that its texts are from
+        self.prompts: dict[str, Node] = {}  # any source's id of a prompt -> the node that stands for it
         self.is_cut = False
 
     # -- what the store holds ------------------------------------------------------------------------------------
@@ -145,6 +146,8 @@ class Growth:
         node.is_repeat = False
         node.role = MODEL_CALL
         node.call_id = row["call_id"]
+        if row["start_ns"]:
+            node.start_ns = min(node.start_ns, row["start_ns"])  # a span may begin with the last of the answer only
         node.model = row["model"] or node.model
         node.status, node.usage_status = row["status"], row["usage_status"]
         node.is_error = node.is_error or row["status"] != "ok"
@@ -173,6 +176,7 @@ class Growth:
                 continue
             seen.add(row["event_id"])
             self._event(row, told_prompts if row["role"] == PROMPT else told_tools)
+        self.prompts = told_prompts.by_id
 
     def _event(self, row: dict[str, Any], told: Told) -> None:
         texts = texts_of(row["contents"])
@@ -207,7 +211,7 @@ class Growth:
         parents = {n.id: self._span_parent(n) for n in self.by_span.values()}
         break_cycles(self.by_span.values(), parents)
         loose = [n for n in nodes if parents.get(n.id) is None]
-        made = Places(self.root, nodes, loose, parents, self.near)
+        made = Places(self.root, nodes, loose, parents, self.near, self.prompts)
         made.place(loose)
         nodes += made.made
         for node in nodes:

@@ -57,14 +57,14 @@ class Told:
             same = self.by_text.get(tuple(texts[0][1]))
             if same is not None and (same.id, row["origin"]) not in self.taken:
                 node = same
-        node = node or self._by_time(row, key)
+        node = node or self._by_time(row, key, texts)
         if node is not None:
             self.taken.add((node.id, row["origin"]))
             if key:
                 self.by_id.setdefault(key, node)
         return node
 
-    def _by_time(self, row: dict[str, Any], key: str) -> Node | None:
+    def _by_time(self, row: dict[str, Any], key: str, texts: list[tuple[str, list[str]]]) -> Node | None:
         """What ran when the event was written, is of the same name, and no record of its origin has told yet."""
         time_ns = row["time_ns"] or 0
         start_ns = time_ns - (row["duration_ns"] or 0) - EARLY_NS
@@ -73,30 +73,37 @@ class Told:
         for node in (*reversed(self.spans[max(0, at - AT_ONCE) : at]), *reversed(made[-AT_ONCE:])):
             if node.end_ns + EARLY_NS < start_ns or node.start_ns > time_ns + EARLY_NS:
                 continue
-            if (node.id, row["origin"]) not in self.taken and self._may_be(node, row, key):
+            if (node.id, row["origin"]) not in self.taken and self._may_be(node, row, key, texts):
                 return node
         return None
 
-    def _may_be(self, node: Node, row: dict[str, Any], key: str) -> bool:
+    def _may_be(self, node: Node, row: dict[str, Any], key: str, texts: list[tuple[str, list[str]]]) -> bool:
         if node.tool_name != row["tool_name"] or node.subagent != row["subagent"]:
             return False
         own = self._key(node)
         # A prompt has another id in each source; a tool run has the one that the model gave it.
-        return not own or not key or (self.role == PROMPT and node.origin != "span")
+        is_same = not own or not key
+        return is_same or (self.role == PROMPT and (node.origin != "span" or any(text in node.texts for text in texts)))
 
 
 class Places:
     """Where the nodes go whose parent nobody names: by prompt id, else by time; sub-agents apart."""
 
     def __init__(
-        self, root: Node, nodes: list[Node], loose: list[Node], parents: dict[str, Node | None], near: dict[str, Node]
+        self,
+        root: Node,
+        nodes: list[Node],
+        loose: list[Node],
+        parents: dict[str, Node | None],
+        near: dict[str, Node],
+        named: dict[str, Node],
     ) -> None:
         self.root = root
         self.parents = parents
         self.near = near
         self.made: list[Node] = []
         prompts = sorted((n for n in nodes if n.role == PROMPT), key=lambda n: n.start_ns)
-        self.by_id = {n.prompt_id: n for n in reversed(prompts) if n.prompt_id}
+        self.by_id = named | {n.prompt_id: n for n in reversed(prompts) if n.prompt_id}
         self.timed = [n for n in prompts if not n.subagent and n.start_ns] if root.role == SESSION else []
         self.starts = [n.start_ns for n in self.timed]
         self.agents = {n.subagent: n for n in nodes if n.role == AGENT and n.subagent}
@@ -124,7 +131,7 @@ class Places:
 
     def _place(self, node: Node) -> Node | None:
         if node.role == PROMPT:
-            return None
+            return self._around(node)
         near = self.near.get(node.id)
         if near is not None:
             return near
@@ -136,6 +143,12 @@ class Places:
         if node.subagent and node.role != AGENT and node.origin != "span":
             return self._unless_below(node, self._agent(node, self.runs.get(node.parent_tool_call_id) or prompt))
         return self._unless_below(node, prompt)
+
+    def _around(self, node: Node) -> Node | None:
+        """The span of the prompt at whose work the user said more; a prompt of its own stands under the root."""
+        at = bisect_right(self.starts, node.start_ns)
+        earlier = self.timed[max(0, at - AT_ONCE) : at] if node.origin == "event" else []
+        return next((n for n in reversed(earlier) if n.origin == "span" and n.end_ns >= node.start_ns), None)
 
     def _unless_below(self, node: Node, parent: Node | None) -> Node | None:
         """The parent, unless it stands below the node itself: a root that holds the prompt stays a root."""
