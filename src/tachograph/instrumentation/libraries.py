@@ -51,9 +51,8 @@ class Library(NamedTuple):
     is_native: bool = False
 
 
-def _official(package: str, module: str, *silences: str) -> Candidate:
-    text, no_text = _OFFICIAL | _OFFICIAL_TEXT, _OFFICIAL | _OFFICIAL_NO_TEXT
-    return Candidate(package, module, text, no_text, silences)
+def _official(package: str, module: str) -> Candidate:
+    return Candidate(package, module, _OFFICIAL | _OFFICIAL_TEXT, _OFFICIAL | _OFFICIAL_NO_TEXT)
 
 
 def _openllmetry(what: str, *silences: str) -> Candidate:
@@ -68,21 +67,16 @@ def _openinference(what: str, *silences: str) -> Candidate:
     )
 
 
-_ANTHROPIC_SPANS: Final = "com.anthropic.sdk.python"
-
 LIBRARIES: Final = (
+    # Its own spans tell what its answers said, to the kind of cache; these add the texts to the same calls.
     Library(
         "anthropic",
         ("anthropic",),
         "anthropic",
         (
-            _official(
-                "opentelemetry-instrumentation-genai-anthropic",
-                "opentelemetry.instrumentation.genai.anthropic",
-                _ANTHROPIC_SPANS,
-            ),
-            _openllmetry("anthropic", _ANTHROPIC_SPANS),
-            _openinference("anthropic", _ANTHROPIC_SPANS),
+            _official("opentelemetry-instrumentation-genai-anthropic", "opentelemetry.instrumentation.genai.anthropic"),
+            _openinference("anthropic"),
+            _openllmetry("anthropic"),
         ),
         is_native=True,
     ),
@@ -116,7 +110,6 @@ LIBRARIES: Final = (
         ("llama-index-core",),
         "llama_index.core",
         (_openinference("llama-index"), _openllmetry("llamaindex")),
-        ("openai", "anthropic"),
     ),
     # The spans of these two tell no tokens, or not always: the models' own libraries have to be instrumented as well.
     Library("crewai", ("crewai",), "crewai", (_openinference("crewai", "crewai"), _openllmetry("crewai", "crewai"))),
