@@ -40,7 +40,7 @@ from tachograph.hooks import openclaw as openclaw_spool
 from tachograph.hooks import pi as pi_spool
 from tachograph.model import Batch
 from tachograph.receivers import otlp_file
-from tachograph.transcripts import claude_code, codex, copilot, copilot_otel, gemini_cli, opencode, pi
+from tachograph.transcripts import claude_code, codex, copilot, copilot_otel, gemini_cli, openclaw, opencode, pi
 
 # The first that fits reads a record: products before frameworks, frameworks before the plain conventions.
 DIALECTS: Final[tuple[Dialect, ...]] = (
@@ -85,6 +85,7 @@ class AgentFiles(NamedTuple):
 
 
 TRANSCRIPTS: Final = (
+    AgentFiles(openclaw.NAME, "transcript", openclaw.discover, openclaw.is_mine, openclaw.read, openclaw.BESIDE),
     AgentFiles(pi.NAME, "transcript", pi.discover, pi.is_mine, pi.read),
     AgentFiles(codex.NAME, "transcript", codex.discover, codex.is_mine, codex.read),
     AgentFiles(claude_code.NAME, "transcript", claude_code.discover, claude_code.is_mine, claude_code.read),

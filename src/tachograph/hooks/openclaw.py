@@ -294,6 +294,8 @@ def _call_ended(telling: Telling, chat: Chat, line: Line, t: int) -> None:
 
 def _answered(telling: Telling, chat: Chat, line: Line, t: int) -> None:
     """An answer, or how an attempt failed: it belongs to the call that began at the moment it names."""
+    if line.get("provider") == NAME:
+        return  # what OpenClaw itself put into the conversation, such as a copy of what it sent
     sent = time_ns(line.get("timestamp"))
     waiting = [call for call in chat.calls if call.message is None]
     near = [call for call in waiting if abs(call.begun_ns - sent) <= _SAME_NS]
