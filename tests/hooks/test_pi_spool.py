@@ -269,7 +269,7 @@ def test_tool_call_ids_that_come_again(tmp_path: Path) -> None:
 def test_what_the_user_does(tmp_path: Path) -> None:
     spool = Spool().open().ask().line("turn_start", turn=0)
     spool.line("input", text="faster", behavior="steer", source="rpc").line("ui_prompt_start", kind="confirm")
-    spool.line("ui_prompt_end", 2000.0, kind="confirm").answer().line("turn_end", turn=0).settle()
+    spool.line("ui_prompt_end", 2000.0, kind="confirm", title="go on?").answer().line("turn_end", turn=0).settle()
     spool.line("user_bash", command="git status").line("cache_warming", action="warm", warmCost=0.1).end()
     batch = read(spool.write(tmp_path))
     assert len(named(batch, "agent.prompt")) == 1
@@ -319,3 +319,26 @@ def test_without_texts_the_tree_is_the_same(tmp_path: Path, store: DuckStore) ->
     assert not any(record.contents for record in records)
     keep(store, batch)
     assert len(outline(store, SESSION)) == 12
+
+
+def test_a_session_goes_by_the_name_that_it_was_given(tmp_path: Path, store: DuckStore) -> None:
+    spool = Spool().open(name="the till").ask().turn().settle().line("session_info_changed", name="the new till").end()
+    batch = read(spool.write(tmp_path))
+    assert [e.name for e in batch.events].count("session_name") == 2
+    keep(store, batch)
+    assert store.scan(Scan("sessions", {"title": "title"})).data["title"] == ["the new till"]
+
+
+def test_what_was_lost_is_said(tmp_path: Path) -> None:
+    spool = Spool().open().line("lost", bytes=4096, why="spool_full").line("lost", lines=2, why="write_error")
+    lost = [e.attributes for e in read(spool.write(tmp_path)).events if e.name == "spool.lost"]
+    assert lost == [
+        {"pi.lost.why": "spool_full", "pi.lost.bytes": 4096},
+        {"pi.lost.why": "write_error", "pi.lost.lines": 2},
+    ]
+
+
+def test_a_program_that_pi_was_started_in_is_linked(tmp_path: Path) -> None:
+    batch = read(Spool().open(traceparent=f"00-{'a' * 32}-{'b' * 16}-01").end().write(tmp_path))
+    (session,) = named(batch, "session")
+    assert [(link["trace_id"], link["span_id"]) for link in session.links or ()] == [("a" * 32, "b" * 16)]

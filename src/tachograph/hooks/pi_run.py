@@ -90,6 +90,7 @@ class Run(Struct, omit_defaults=True):
     provider: str = ""
     model: str = ""
     thinking: str = ""
+    name: str = ""
     parent_session_id: str = ""
     lineage: str = ""
     parent_tool_call_id: str = ""

@@ -46,16 +46,19 @@ def facts(telling: Telling, run: Run, line: Line, t: int) -> None:
             "session.cwd": short(line.get("cwd")),
             "pi.session.file": folder_name(short(line.get("session_file"))),
             "pi.session.reason": short(line.get("reason")),
-            "pi.session.name": short(line.get("name")),
             "pi.mode": short(line.get("mode")),
             "pi.content": short(line.get("content")),
         }
     )
+    session_named(telling, run, line, t)
 
 
 def session_named(telling: Telling, run: Run, line: Line, t: int) -> None:
-    """The user gave the session a name."""
-    run.facts |= told_of({"pi.session.name": short(line.get("name"))})
+    """The user gave the session a name, or had before."""
+    name = short(line.get("name"))
+    if name and name != run.name:
+        telling.event(run, "session_name", t, {}, told("title", name), meaning=telling.meaning(run, SESSION))
+    run.name = name or run.name
 
 
 def session_ended(telling: Telling, run: Run, line: Line, t: int) -> None:
@@ -336,10 +339,11 @@ def waited(telling: Telling, run: Run, line: Line, t: int) -> None:
     """The user answered."""
     if not run.asking_ns:
         return
-    facts = told_of({"pi.ui.kind": run.asking or short(line.get("kind")), "pi.ui.title": short(line.get("title"))})
+    facts = told_of({"pi.ui.kind": run.asking or short(line.get("kind"))})
+    title = told("prompt", words(line.get("title")))
     span_id, above = digest(8, run.span_id, "ui", run.asking_ns), run.above_steps
     args = (run, span_id, above, "waiting for the user", run.asking_ns, t, facts, telling.meaning(run))
-    telling.add(telling.span(*args))
+    telling.add(telling.span(*args, title))
     run.asking_ns, run.asking = 0, ""
 
 
