@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from http.client import HTTPConnection, HTTPException
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from tachograph.config import OTLP_HTTP, Address, Settings, surroundings
 from tachograph.errors import ConfigError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tachograph.pipeline import Followed, Follower
     from tachograph.pricing import Prices
     from tachograph.store.contract import Store
+    from tachograph.web.api.owner import Deeds
 
 PRICES_FILE: Final = "prices.toml"
 DAY_NS: Final = 86_400 * 1_000_000_000
@@ -38,10 +39,16 @@ TOKEN_HINT: Final = "openssl rand -hex 32   # then set {env} to what it prints, 
 
 
 class Server:
-    """All that runs in one process; `stop` may be called at any time and more than once."""
+    """All that runs in one process; `stop` may be called at any time and more than once.
 
-    def __init__(self, settings: Settings, clock: Callable[[], int] = time.time_ns) -> None:
+    `is_relay`: nobody has asked for it, so it has no pages, reaches nobody but this machine, and leaves doors closed
+    that another program has.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] = time.time_ns, is_relay: bool = False) -> None:
         self.settings = settings
+        self.is_relay = is_relay
+        self.wants_to_stop = threading.Event()  # asked for over the API; `run` looks at it
         self.telemetry = Telemetry()
         self.addresses: dict[str, Address] = {}
         self._clock = clock
@@ -52,7 +59,8 @@ class Server:
 
     def start(self) -> None:
         """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
-        check_exposure(self.settings)
+        if not self.is_relay:
+            check_exposure(self.settings)
         with ExitStack() as opened:
             self._start(opened)
             self._open = opened.pop_all()
@@ -114,13 +122,13 @@ class Server:
         intake = Intake(
             self.road.submit, self.telemetry, settings.ingest_token, settings.body_bytes_max, settings.queue_bytes_max
         )
-        if settings.otlp_http:
+        if self._may_open(settings.otlp_http, "otlp_http"):
             from tachograph.receivers.otlp_http import OtlpHttp
 
             workers = ThreadPoolExecutor(DECODERS, thread_name_prefix="otlp-decode")
             opened.callback(workers.shutdown)
             self._serve("otlp_http", settings.otlp_http, OtlpHttp(intake, workers), opened)
-        if settings.otlp_grpc:
+        if self._may_open(settings.otlp_grpc, "otlp_grpc"):
             from tachograph.receivers.otlp_grpc import OtlpGrpc
 
             listen("otlp_grpc", settings.otlp_grpc).close()  # only to say clearly who has the port
@@ -129,24 +137,43 @@ class Server:
             grpc.start()
             opened.callback(grpc.stop, STOP_S)
 
+    def _may_open(self, address: Address | None, name: str) -> TypeGuard[Address]:
+        if address is None or not self.is_relay:
+            return address is not None
+        try:
+            listen(name, address).close()
+        except ConfigError:
+            return False
+        return address.is_loopback
+
+    def _deeds(self) -> Deeds:
+        from tachograph.web.api.owner import Deeds
+
+        return Deeds(
+            commit=lambda batch: self.road.submit(batch).result(),
+            backup=lambda target: self.store.backup(target),
+            clear_demo=lambda: self.store.clear_demo(),
+            stop=self.wants_to_stop.set,
+            followed=self.followed,
+        )
+
     def _open_pages(self, opened: ExitStack) -> None:
         settings = self.settings
-        if settings.web:
-            from tachograph.web.api.owner import Deeds
+        if self.is_relay:
+            from tachograph.web.local import create_local
+
+            local = Address("127.0.0.1", 0)
+            self._serve("web", local, create_local(self.reader, local.host, self.api_token, self._deeds()), opened)
+        elif settings.web:
             from tachograph.web.app import create_app
 
-            deeds = Deeds(
-                commit=lambda batch: self.road.submit(batch).result(),
-                backup=lambda target: self.store.backup(target),
-                clear_demo=lambda: self.store.clear_demo(),
-            )
             app = create_app(
                 self.reader,
                 clock=self._clock,
                 host=settings.web.host,
                 web_token=settings.web_token,
                 api_token=self.api_token,
-                deeds=deeds,
+                deeds=self._deeds(),
                 otlp=f"http://{self.addresses.get('otlp_http', OTLP_HTTP)}",
                 is_stopping=self._is_stopping.is_set,
             )
@@ -334,18 +361,24 @@ def _is_tachograph(address: Address) -> bool:
         return False
 
 
-def run(settings: Settings, on_ready: Callable[[Server], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then stop in order; `on_ready` is called once all doors are open.
+def run(
+    settings: Settings,
+    on_ready: Callable[[Server], None],
+    is_relay: bool = False,
+    is_over: Callable[[Server], bool] = lambda _: False,
+) -> None:
+    """Serve until SIGINT or SIGTERM, or somebody asks it to stop, then stop in order.
 
-    A second SIGINT ends it at once: nothing acknowledged is lost by that.
+    `on_ready` is called once all doors are open, `is_over` every second: whether to stop by itself. A second SIGINT
+    ends it at once: nothing acknowledged is lost by that.
     """
-    server = Server(settings)
-    stopping = threading.Event()
+    server = Server(settings, is_relay=is_relay)
+    stopping = server.wants_to_stop
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         server.start()
         on_ready(server)
-        while not stopping.wait(3600):
+        while not stopping.wait(1) and not is_over(server):
             pass
     finally:
         for number, was in before.items():

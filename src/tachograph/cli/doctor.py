@@ -86,8 +86,10 @@ def _here(line: str, chosen: Settings) -> str:
 def _server(found: running.Running | None) -> str:
     if found is None:
         return "not running: tachograph up"
-    doors = [found.otlp_http, found.otlp_grpc and f"grpc {found.otlp_grpc}", found.web and f"pages {found.web}"]
-    return f"running as process {found.pid}: " + ", ".join(door for door in doors if door)
+    pages = "" if found.is_relay else found.web
+    doors = [found.otlp_http, found.otlp_grpc and f"grpc {found.otlp_grpc}", pages and f"pages {pages}"]
+    who = "a relay running" if found.is_relay else "running"
+    return f"{who} as process {found.pid}: " + (", ".join(door for door in doors if door) or "no doors")
 
 
 def _rows(arrival: Arrival, zone: tzinfo) -> Iterator[list[str]]:

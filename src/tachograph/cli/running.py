@@ -6,6 +6,7 @@ import http.client
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -17,11 +18,13 @@ from tachograph.errors import Busy, ConfigError, Corrupt, QueryError, Rejected, 
 from tachograph.model import Batch
 from tachograph.questions import wire
 from tachograph.scan import Columns, Match, Scan
+from tachograph.store.folder import FolderLock
 
 # What a running server writes into its home, readable by its owner only.
 FILE_NAME: Final = "server.json"
 _SETTLED_S: Final = 10.0
 _LOOK_S: Final = 0.05
+_TAKEN_OVER_S: Final = 10.0
 _TIMEOUT_S: Final = 120  # for one answer: a backup or a question over years takes its time
 
 
@@ -34,6 +37,7 @@ class Running(msgspec.Struct):
     otlp_grpc: str = ""
     token: str = ""
     version: str = ""
+    is_relay: bool = False  # started by an agent's plug-in: it makes room for a server
 
 
 def find(home: Path) -> Running | None:
@@ -49,6 +53,32 @@ def find(home: Path) -> Running | None:
     except (OSError, http.client.HTTPException, TachographError):
         return None  # left behind by one that was killed, or another program on its port
     return found
+
+
+def take_over(home: Path) -> None:
+    """Have a relay make room, and wait for whoever has the store only for a moment; a server is left alone.
+
+    Where the store does not become free, opening it says who has it.
+    """
+    for _ in range(round(_TAKEN_OVER_S / _LOOK_S)):
+        found = find(home)
+        if found is not None and not found.is_relay:
+            return
+        if found is not None:
+            with suppress(OSError, http.client.HTTPException, TachographError):  # it may be stopping already
+                Server(found).stop()
+        if not home.exists() or is_free(home):
+            return
+        time.sleep(_LOOK_S)
+
+
+def is_free(home: Path) -> bool:
+    """Whether no process has the store of a home."""
+    try:
+        FolderLock(home).release()
+    except ConfigError:
+        return False
+    return True
 
 
 def reachable(address: Address) -> str:
@@ -123,6 +153,14 @@ class Server:
     def clear_demo(self) -> int:
         """As Store.clear_demo."""
         return int(msgspec.json.decode(self._ask("POST", "demo/clear", b"{}"), type=dict[str, int])["removed"])
+
+    def followed(self) -> list[dict[str, Any]]:
+        """How far the files of agents are read, by kind of file: the fields of pipeline.Followed."""
+        return msgspec.json.decode(self._ask("GET", "followed"), type=list[dict[str, Any]])
+
+    def stop(self) -> None:
+        """Have it stop in order; it does so soon after this has returned."""
+        self._ask("POST", "stop", b"{}")
 
     def _ask(self, method: str, what: str, body: bytes | None = None, media_type: str = "application/json") -> bytes:
         """One request to the server's own API; raises what the server raised."""

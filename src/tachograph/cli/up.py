@@ -37,10 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     from tachograph import server
 
     settings = load({setting.name: getattr(arguments, setting.name) for setting in SETTINGS})
+    running.take_over(settings.home)
     file = settings.home / running.FILE_NAME
 
     def ready(started: Server) -> None:
-        running.publish(settings.home, _where(started))
+        running.publish(settings.home, where(started))
         write_lines(_greeting(settings, started))
         if arguments.demo:
             from tachograph.cli.demo import play_if_empty
@@ -54,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _where(started: Server) -> running.Running:
+def where(started: Server) -> running.Running:
+    """What other commands have to know of it."""
     addresses = {name: running.reachable(address) for name, address in started.addresses.items()}
     return running.Running(
         pid=os.getpid(),
@@ -63,6 +65,7 @@ def _where(started: Server) -> running.Running:
         otlp_grpc=addresses.get("otlp_grpc", ""),
         token=getattr(started, "api_token", ""),
         version=__version__,
+        is_relay=started.is_relay,
     )
 
 
@@ -71,12 +74,12 @@ def _url(addresses: dict[str, str], name: str) -> str:
 
 
 def _greeting(settings: Settings, started: Server) -> list[str]:
-    where = _where(started)
+    doors = where(started)
     return [
         f"tachograph {__version__}",
-        f"  pages      {where.web or 'off'}",
-        f"  OTLP/HTTP  {where.otlp_http or 'off'}",
-        f"  OTLP/gRPC  {where.otlp_grpc or 'off'}",
+        f"  pages      {doors.web or 'off'}",
+        f"  OTLP/HTTP  {doors.otlp_http or 'off'}",
+        f"  OTLP/gRPC  {doors.otlp_grpc or 'off'}",
         f"  data       {settings.home}",
         "Connect an agent: tachograph doctor --connect. Stop: Ctrl-C.",
     ]

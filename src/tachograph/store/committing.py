@@ -15,7 +15,7 @@ from tachograph.store.ddl import physical
 from tachograph.store.identity import clean_text, series_id, source_id
 from tachograph.store.landing import Parcel
 from tachograph.store.relations import given, registered, value
-from tachograph.store.seen import Seen
+from tachograph.store.seen import FEW_BITS, Seen
 
 Con = duckdb.DuckDBPyConnection
 
@@ -86,8 +86,8 @@ class Committer:
         self.landed = landing.Landed(con)
         self.seq: int = value(con, _LAST_SEQ)
         self.epoch_ns = 0
-        self._contents = Seen()
-        self._digests = Seen(value(con, Seen.query("digests", "digest")) or b"")
+        self._contents = Seen(size=64)  # until the first texts come: then those of their week are looked up
+        self._digests = Seen(value(con, Seen.query("digests", "digest", size=FEW_BITS)) or b"", FEW_BITS)
         self._sources = {row[0] for row in con.execute("SELECT source_id FROM sources").fetchall()}
         self._series = {row[0] for row in con.execute("SELECT series_id FROM series").fetchall()}
         self._digests.add(b.digest for parcel in self.landed.parcels for b in parcel.batches if b.digest)

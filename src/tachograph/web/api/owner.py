@@ -25,12 +25,15 @@ _JSON: Final = "application/json"
 class Deeds(Struct, frozen=True):
     """What commands may have the server do, beside reading; each raises the errors of the store.
 
-    `commit` takes a batch down the road in and returns when it is durable; `backup` writes a copy to a folder.
+    `commit` takes a batch down the road in and returns when it is durable; `backup` writes a copy to a folder; `stop`
+    ends the process in order, soon after it has returned; `followed` says how far the files of agents are read.
     """
 
     commit: Callable[[Batch], int]
     backup: Callable[[Path], None]
     clear_demo: Callable[[], int]
+    stop: Callable[[], None] = lambda: None
+    followed: Callable[[], list[Any]] = list
 
 
 class _Texts(Struct):
@@ -86,7 +89,16 @@ def _deed_routes(deeds: Deeds) -> list[Route]:
     def clear_demo(_: bytes) -> bytes:
         return msgspec.json.encode({"removed": deeds.clear_demo()})
 
+    def stop(_: bytes) -> bytes:
+        deeds.stop()
+        return b"{}"
+
+    def followed(_: bytes) -> bytes:
+        return msgspec.json.encode(deeds.followed())
+
     return [
+        _route("stop", "POST", stop),
+        _route("followed", "GET", followed),
         _route("commit", "POST", commit),
         _route("backup", "POST", backup),
         _route("demo/clear", "POST", clear_demo),

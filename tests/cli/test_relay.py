@@ -1,0 +1,194 @@
+"""The relay: one a user, silent, readable by every command, gone when a server comes or nothing does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from recordings import CAPTURES, MANIFEST
+from tachograph.cli import main, running
+from tachograph.cli.relay import idle_for
+from tachograph.errors import ConfigError
+from tachograph.server import Server
+from tachograph.store.folder import FolderLock
+
+RECORDING = "claude-code-content"
+TRUTH = MANIFEST[RECORDING]["truth"]
+DOORS = {"TACHOGRAPH_OTLP_HTTP": "0", "TACHOGRAPH_OTLP_GRPC": "off"}
+LATER = "1h"
+
+
+@contextmanager
+def started(*words: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tachograph", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | DOORS | variables,
+    ) as process:
+        yield process
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate()
+
+
+def ready(home: Path, process: subprocess.Popen[str]) -> running.Running:
+    """Where a process is that has published it, waiting for that."""
+    while (found := running.find(home)) is None or found.pid != process.pid:
+        assert process.poll() is None, process.communicate()
+    return found
+
+
+def ended(process: subprocess.Popen[str], number: int | None = None) -> tuple[int, str, str]:
+    if number is not None:
+        process.send_signal(number)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def claude(user_home: Path) -> Path:
+    folder = user_home / ".claude" / "projects" / "p"
+    folder.mkdir(parents=True)
+    for path in (CAPTURES / RECORDING).rglob("*.jsonl"):
+        shutil.copy(path, folder / path.name)
+    return folder
+
+
+def calls(capsys: pytest.CaptureFixture[str]) -> int:
+    capsys.readouterr()
+    assert main(["usage", "--json"]) == 0
+    return int(json.loads(capsys.readouterr().out)["totals"]["calls"])
+
+
+def test_commands_read_what_a_relay_has_read(claude: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with started("relay", "--idle", LATER) as relay:
+        assert ready(home, relay).is_relay
+        while calls(capsys) < TRUTH["llm_calls_ok"]:
+            assert relay.poll() is None
+        assert calls(capsys) == TRUTH["llm_calls_ok"]
+        assert main(["doctor"]) in (0, 1)
+        assert f"relay running as process {relay.pid}" in capsys.readouterr().out
+        assert ended(relay, signal.SIGTERM) == (0, "", "")
+    assert not (home / running.FILE_NAME).exists()
+    assert calls(capsys) == TRUTH["llm_calls_ok"]
+
+
+def test_one_a_user(home: Path) -> None:
+    with started("relay", "--idle", LATER) as relay:
+        ready(home, relay)
+        with started("relay") as second:
+            assert ended(second) == (0, "", "")
+        assert relay.poll() is None
+
+
+def test_none_beside_a_server(home: Path) -> None:
+    with started("up", "--web", "0") as server:
+        ready(home, server)
+        with started("relay") as relay:
+            assert ended(relay) == (0, "", "")
+
+
+def test_none_where_another_command_has_the_store(home: Path) -> None:
+    home.mkdir()
+    lock = FolderLock(home)
+    with started("relay") as relay:
+        assert ended(relay) == (0, "", "")
+    lock.release()
+
+
+def test_a_server_takes_over(claude: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with started("relay", "--idle", LATER) as relay:
+        ready(home, relay)
+        with started("up", "--web", "0") as server:
+            assert not ready(home, server).is_relay
+            assert ended(relay) == (0, "", "")
+            while calls(capsys) < TRUTH["llm_calls_ok"]:
+                assert server.poll() is None
+        assert calls(capsys) == TRUTH["llm_calls_ok"]
+
+
+def test_a_server_starts_after_a_relay_was_killed(home: Path) -> None:
+    with started("relay", "--idle", LATER) as relay:
+        ready(home, relay)
+        ended(relay, signal.SIGKILL)
+    with started("up", "--web", "0") as server:
+        ready(home, server)
+
+
+def test_two_servers_are_still_one_too_many(home: Path) -> None:
+    with started("up", "--web", "0") as server:
+        ready(home, server)
+        with started("up", "--web", "0") as second:
+            code, _, err = ended(second)
+        assert code == 2
+        assert str(server.pid) in err
+
+
+def test_only_its_owner_may_stop_it(home: Path) -> None:
+    with started("relay", "--idle", LATER) as relay:
+        found = ready(home, relay)
+        stranger = running.Server(running.Running(found.pid, found.web, token="a-token-of-somebody-else"))
+        with pytest.raises(ConfigError):
+            stranger.stop()
+        assert running.find(home) is not None
+        running.Server(found).stop()
+        assert ended(relay) == (0, "", "")
+
+
+def test_a_taken_port_is_no_error(home: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        with started("relay", "--idle", LATER, TACHOGRAPH_OTLP_HTTP=port, TACHOGRAPH_OTLP_GRPC=port) as relay:
+            found = ready(home, relay)
+            assert (found.otlp_http, found.otlp_grpc) == ("", "")
+            assert ended(relay, signal.SIGTERM) == (0, "", "")
+
+
+def test_it_opens_nothing_to_others(home: Path) -> None:
+    with started("relay", "--idle", LATER, TACHOGRAPH_OTLP_HTTP="0.0.0.0:0", TACHOGRAPH_WEB="0.0.0.0:0") as relay:
+        found = ready(home, relay)
+        assert found.otlp_http == ""
+        assert found.web.startswith("http://127.0.0.1:")
+
+
+def test_it_ends_by_itself(home: Path) -> None:
+    with started("relay", "--idle", "0s") as relay:
+        assert ended(relay) == (0, "", "")
+    assert not (home / running.FILE_NAME).exists()
+
+
+def test_it_is_idle_when_nothing_new_comes_and_nothing_is_read() -> None:
+    now, sequence, is_idle = 0.0, 0, True
+    store = SimpleNamespace(sequence=lambda: sequence)
+    server = cast(Any, SimpleNamespace(store=store, follower=SimpleNamespace(is_idle=lambda: is_idle)))
+    is_over = idle_for(300, lambda: now)
+    assert not is_over(cast(Server, server))
+    now = 299
+    assert not is_over(server)
+    sequence = 1
+    now = 301
+    assert not is_over(server), "something has come"
+    now = 600
+    is_idle = False
+    assert not is_over(server), "something is being read"
+    now, is_idle = 1000, True
+    assert is_over(server)
+
+
+def test_a_duration_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["relay", "--idle", "soon"]) == 2
+    assert "--idle: got" in capsys.readouterr().err
