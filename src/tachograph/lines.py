@@ -227,7 +227,7 @@ def _whole_lines(piece: bytes, is_inside: bool, batch: Batch) -> tuple[int, int,
     first = piece.find(b"\n") + 1 if is_inside else 0
     end = piece.rfind(b"\n") + 1
     if is_inside and not end:
-        return 0, len(piece), True
+        return len(piece), len(piece), True
     if not end and len(piece) >= LINE_BYTES_MAX:
         batch.rejected += 1
         batch.reasons.append(f"a line is longer than {LINE_BYTES_MAX} bytes")
