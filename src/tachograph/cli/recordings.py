@@ -19,7 +19,7 @@ _BODY: Final = re.compile(r"(\d+)-(traces|metrics|logs)\.bin")
 _PACKED: Final = {".gz": "gzip", ".zst": "zstd"}
 _PROTOBUF: Final = "application/x-protobuf"
 # Endings of what agents write themselves: lines, or a database.
-_TRANSCRIPTS: Final = (".jsonl", ".db")
+_TRANSCRIPTS: Final = (".jsonl", ".db", ".sqlite")
 # A recorded body, decompressed, is held to what a receiver takes by default.
 _BYTES_MAX: Final = 64 * 1024 * 1024
 # A transcript is read as a whole where it is packed; those of long sessions are some tens of megabytes.
