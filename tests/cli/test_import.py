@@ -160,3 +160,21 @@ def test_nothing_here(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_agent_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "emacs"]) == 2
     assert 'got "emacs"; expected some of' in capsys.readouterr().err
+
+
+def test_doctor_says_how_far_the_files_are_read(claude: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said() -> dict[str, Any]:
+        capsys.readouterr()
+        assert main(["doctor", "--json"]) in (0, 1)
+        (files,) = json.loads(capsys.readouterr().out)["files"]
+        return dict(files)
+
+    files = len(list(claude.iterdir()))
+    before = said()
+    assert (before["files"], before["unread"], before["read_ns"], before["is_live"]) == (files, files, 0, False)
+    told(capsys)
+    after = said()
+    assert (after["files"], after["unread"]) == (files, 0)
+    assert after["read_ns"] == after["written_ns"] == max(path.stat().st_mtime_ns for path in claude.iterdir())
+    assert main(["doctor"]) in (0, 1)
+    assert "tachograph up reads them" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from tachograph import connections, registry
-from tachograph.cli import connecting, running
+from tachograph.cli import connecting, file_states, running
 from tachograph.cli.arguments import add_json, settings
 from tachograph.cli.formats import count, duration, moment
 from tachograph.cli.periods import add_timezone, clock, timezone_name
@@ -56,20 +56,25 @@ def run(arguments: argparse.Namespace) -> int:
     with open_reader(chosen) as reader:
         arrived = questions.arrivals(reader)
         missing = questions.findings(reader, arrived, has_content=chosen.content != "none")
+        files = file_states.look(chosen, reader, found)
         firsts = {
             one.connection.name: questions.first_since(reader, one.connection.agent, one.state.since_ns)
             for one in agents
             if one.state.is_connected
         }
     if arguments.json:
-        write_json(_as_json(str(chosen.home), found, arrived, missing) | {"connections": _connections(agents, firsts)})
+        more = {"connections": _connections(agents, firsts), "files": files}
+        write_json(_as_json(str(chosen.home), found, arrived, missing) | more)
         return 1 if missing else 0
     write_lines([f"home    {chosen.home}", f"server  {_server(found)}", ""])
     if arrived:
         write_table(_COLUMNS, [row for arrival in arrived for row in _rows(arrival, zone)])
     else:
         write_lines(["nothing has arrived yet"])
-    said = [*_proof(agents, firsts, chosen, zone), *_findings(missing, agents)]
+    if files:
+        write_lines([""])
+        write_table(file_states.COLUMNS, list(file_states.rows(files, found, zone)))
+    said = [*file_states.refusals(files), *_proof(agents, firsts, chosen, zone), *_findings(missing, agents)]
     if arguments.connect or not (arrived or firsts):
         said += _connect(chosen)
     write_lines(_here(line, chosen) for line in said)
