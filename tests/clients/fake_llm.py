@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
@@ -175,6 +176,11 @@ class _Request(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing on stderr: the log is the record."""
 
+    def handle(self) -> None:
+        """Requests until the client goes; one that is killed goes without a word."""
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            super().handle()
+
     def do_GET(self) -> None:
         """The list of models; anything else is not there."""
         self.llm.write(self.llm.note({"t": time.time(), "api": "get", "path": self.path}))
@@ -217,6 +223,7 @@ class _Request(BaseHTTPRequestHandler):
         if api not in APIS:
             return self._json(404, {"error": {"message": "no such path", "type": "not_found_error"}})
         said = conversation(api, request)
+        record["offered"] = len(said.tools)
         step = self.llm.step(said)
         record["prompt"] = next((turn.text for turn in reversed(said.turns) if turn.role == "user"), "")[-200:]
         listed = [fail for fail in self.llm.scenario.get("fail", []) if fail["at"] == record["n"]]
@@ -260,28 +267,33 @@ class _Request(BaseHTTPRequestHandler):
                 time.sleep(step.get("chunk_s", 0))
             name = f"event: {event.name}\n" if event.name else ""
             data = event.data if isinstance(event.data, str) else json.dumps(event.data)
-            self.wfile.write(f"{name}data: {data}\n\n".encode())
-            self.wfile.flush()
+            self._chunk(f"{name}data: {data}\n\n".encode())
             record.setdefault("t_first", time.time())
+        self._chunk(b"")
         record["status"] = 200
         return None
+
+    def _chunk(self, data: bytes) -> None:
+        """A piece of a body of unknown length: a client can tell where it broke off. An empty one ends it."""
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
 
     def _drop(self, record: Json) -> None:
         """Break the connection in the middle of an answer."""
         record["status"] = "dropped"
         self.close_connection = True
-        # Linger 0: the client sees a reset, as from a proxy that died.
+        # Closed at once and without a goodbye: the client sees a reset, as from a proxy that died.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        socket.close(self.connection.detach())
 
     def _stream_head(self, answer: Answer) -> None:
         self.send_response(200)
         for name, value in _ids(answer.id).items():
             self.send_header(name, value)
         self.send_header("content-type", "text/event-stream")
-        self.send_header("connection", "close")
+        self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
-        self.close_connection = True
 
     def _json(self, status: int, value: Json, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(value).encode()

@@ -188,6 +188,12 @@ class Pi:
         return sorted(self.agent.glob("sessions/*/*.jsonl"))
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for something another process does."""
+    while not is_so():
+        time.sleep(_LOOK_S)
+
+
 def _model(name: str) -> Json:
     cost = dict(zip(("input", "output", "cacheRead", "cacheWrite"), PRICES[name], strict=True))
     limits = {"contextWindow": 128_000, "maxTokens": 8192}
@@ -314,8 +320,7 @@ def killed_run(pi: Pi, number: int) -> None:
     assert process.stdin is not None
     process.stdin.close()  # Pi reads all of it before it begins
     pi.wait_for(lambda line: line["e"] == "tool_start" and line.get("args", {}).get("command") == _WAITING)
-    while not (pi.work / "waiting").exists():
-        time.sleep(_LOOK_S)
+    wait_until((pi.work / "waiting").exists)
     process.send_signal(number)
     process.wait()
     (pi.work / "waiting").unlink()

@@ -69,7 +69,8 @@ export default function tachograph(pi: ExtensionAPI): void {
     checkFile();
     noteEntries(live, ctx);
     const t = now();
-    const { text: told, images, source, streamingBehavior: behavior } = event;
+    const { text: told, images, source } = event;
+    const behavior = event.streamingBehavior ?? (ctx.isIdle() ? undefined : "queued");
     write(live, "input", { text: text(told), chars: told?.length, images: images?.length ?? 0, source, behavior }, t);
     if (behavior !== undefined) return;
     live.prompts += 1;
