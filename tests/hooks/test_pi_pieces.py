@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pi_spools import (
     told,
     whole_session,
 )
+from recordings import CAPTURES
 from tachograph import ledger, questions
 from tachograph.hooks import pi
 from tachograph.model import Batch
@@ -162,3 +164,28 @@ def test_what_is_remembered_stays_small(tmp_path: Path) -> None:
         spool.session = f"s{n % 50}"
     _, position = pi.read(spool.write(tmp_path), "")
     assert len(position) < 1_000_000
+
+
+RECORDED = [
+    line
+    for path in sorted(CAPTURES.glob("pi-spool-*/spool/*.jsonl"))
+    for line in path.read_bytes().splitlines()
+    if len(line) < 2000
+]
+
+
+@given(st.lists(st.sampled_from(RECORDED), max_size=60), st.randoms(use_true_random=False))
+def test_real_lines_in_any_order_make_sound_spans(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], rng: random.Random
+) -> None:
+    """As a spool that lost much, or was written by several at once, would have them; some of them torn."""
+    torn = [line[: rng.randrange(len(line))] if rng.random() < 0.1 else line for line in lines]
+    path = tmp_path_factory.mktemp("torn") / "1-1-1.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in torn))
+    batch = read(path)
+    for span in batch.spans:
+        assert (len(span.trace_id), len(span.span_id), len(span.parent_id)) in ((32, 16, 0), (32, 16, 16))
+        assert span.span_id != span.parent_id
+        assert 0 < span.start_ns <= span.end_ns
+        assert told(span).session_id
+    assert len(calls(batch)) <= sum(told(span).is_call for span in batch.spans) + len(batch.events)
