@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tachograph.errors import Rejected
-from tachograph.instrumentation import interpreters, planning
+from tachograph.errors import ConfigError, Rejected
+from tachograph.instrumentation import beside, interpreters, planning
 from tachograph.instrumentation.injected.tachograph_guest import imports, spans, spool
 from tachograph.instrumentation.interpreters import Interpreter
 from tachograph.instrumentation.libraries import LIBRARIES, SDK
@@ -179,6 +180,45 @@ def test_the_path_behind_ours_stays() -> None:
     first = planning.environment("{}", {}, ":")["PYTHONPATH"]
     assert planning.environment("{}", {"PYTHONPATH": "a:b"}, ":")["PYTHONPATH"] == f"{first}:a:b"
     assert (Path(first) / "sitecustomize.py").is_file()
+
+
+# --- beside the program's environment -------------------------------------------------------------------------------
+
+
+def wheel(folder: Path, name: str, version: str) -> None:
+    """A package as an index would give it."""
+    folder.mkdir(exist_ok=True)
+    module = name.replace("-", "_")
+    inside = f"{module}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{module}.py", "")
+        file.writestr(f"{inside}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        file.writestr(f"{inside}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{inside}/RECORD", "")
+
+
+def test_what_is_missing_is_installed_beside(tmp_path: Path) -> None:
+    """In the version that the environment has, and anew when the environment is another one."""
+    for version in ("1.0", "2.0"):
+        wheel(tmp_path / "index", "wanted-package", version)
+    environ = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "index")}
+    there = Interpreter(sys.version_info[:3], sys.prefix, sys.executable, {"pip": "1", "wanted-package": "1.0"})
+    assert not beside.is_current(there, tmp_path)
+    beside.install(there, ["wanted-package"], tmp_path, environ)
+    assert beside.is_current(there, tmp_path)
+    folder = beside.folder_of(there, tmp_path)
+    assert (folder / "wanted_package.py").is_file()
+    assert (folder / "wanted_package-1.0.dist-info").is_dir()
+    there.packages["new"] = "1"
+    assert not beside.is_current(there, tmp_path)
+
+
+def test_what_cannot_be_installed(tmp_path: Path) -> None:
+    environ = {**os.environ, "PIP_NO_INDEX": "1"}
+    there = Interpreter(sys.version_info[:3], sys.prefix, sys.executable, {"pip": "1"})
+    with pytest.raises(ConfigError, match="no-such-package"):
+        beside.install(there, ["no-such-package"], tmp_path, environ)
+    assert not beside.folder_of(there, tmp_path).exists()
 
 
 # --- the recorder ---------------------------------------------------------------------------------------------------

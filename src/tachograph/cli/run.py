@@ -19,6 +19,7 @@ from tachograph.config import SPOOL, Settings, load, surroundings
 from tachograph.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tachograph.instrumentation.interpreters import Interpreter
     from tachograph.instrumentation.planning import Choice, Plan
 
 EXAMPLES = ("tachograph run -- python agent.py", "tachograph run --dry-run -- uv run agent.py")
@@ -33,12 +34,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what to run, with its arguments; behind -- where it could be taken for a flag",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be recorded and how, and run nothing")
+    parser.add_argument(
+        "--install",
+        action="store_true",
+        help="put what is missing into a folder of Tachograph's own, beside the program's environment",
+    )
     parser.add_argument("--quiet", action="store_true", help="say nothing on stderr before the program starts")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Become the program; returns only from --dry-run, and on Windows with its exit code."""
-    from tachograph.instrumentation import interpreters, planning
+    from tachograph.instrumentation import interpreters
 
     command = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
     if not command:
@@ -48,21 +54,44 @@ def run(arguments: argparse.Namespace) -> int:
     program = shutil.which(command[0], path=environ.get("PATH"))
     if program is None:
         raise ConfigError(f"command line: got {command[0]}; expected a program that can be run", "check the PATH")
-    found = interpreters.ask(interpreters.words_to_python(command, environ.get("PATH")), environ)
-    told = dict(environ)
+    words = interpreters.words_to_python(command, environ.get("PATH"))
+    recorder: dict[str, str] = {}
     said = [f"no Python answers for {shlex.join(command)}: nothing is recorded"]
-    if found is not None:
-        plan = planning.choose(found)
-        started = str(time.time_ns() // 1_000_000)
-        service = interpreters.name_of(command)
-        spool = settings.home / SPOOL / planning.SPOOLED
-        text = planning.for_recorder(plan, service, spool, started, settings.content != "none")
-        told |= planning.environment(text, environ, os.pathsep)
+    if (found := interpreters.ask(words, environ)) is not None:
+        plan, beside = _plan(found, words, settings, arguments.install and not arguments.dry_run)
+        recorder = _recorder(plan, command, settings, beside)
         said = [*_said(plan, command, environ), *_kept(settings)]
     if arguments.dry_run or not arguments.quiet:
         for line in said:
             print(f"tachograph: {printable(line)}", file=sys.stderr)
-    return 0 if arguments.dry_run else _become(program, command, told)
+    return 0 if arguments.dry_run else _become(program, command, {**environ, **recorder})
+
+
+def _plan(found: Interpreter, words: Sequence[str], settings: Settings, is_installing: bool) -> tuple[Plan, str]:
+    """What is to be recorded with all that is there, and the folder beside the environment ("" = none)."""
+    from tachograph.instrumentation import beside, interpreters, planning
+
+    environ = surroundings(settings).environment
+    plan = planning.choose(found)
+    if is_installing and plan.missing and not beside.is_current(found, settings.home):
+        print(f"tachograph: installing {' '.join(plan.missing)}", file=sys.stderr)
+        beside.install(found, plan.missing, settings.home, environ)
+    if not beside.is_current(found, settings.home):
+        return plan, ""
+    folder = str(beside.folder_of(found, settings.home))
+    path = os.pathsep.join(entry for entry in (environ.get("PYTHONPATH", ""), folder) if entry)
+    whole = interpreters.ask(words, {**environ, "PYTHONPATH": path})
+    return (plan, "") if whole is None else (planning.choose(whole), folder)
+
+
+def _recorder(plan: Plan, command: Sequence[str], settings: Settings, beside: str) -> dict[str, str]:
+    """The variables that have the program record itself."""
+    from tachograph.instrumentation import interpreters, planning
+
+    started = str(time.time_ns() // 1_000_000)
+    service, spool = interpreters.name_of(command), settings.home / SPOOL / planning.SPOOLED
+    told = planning.for_recorder(plan, service, spool, started, settings.content != "none", beside)
+    return planning.environment(told, surroundings(settings).environment, os.pathsep)
 
 
 def _said(plan: Plan, command: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
@@ -80,6 +109,7 @@ def _said(plan: Plan, command: Sequence[str], environ: Mapping[str, str]) -> Ite
         yield "OTEL_SDK_DISABLED is set, so nothing is recorded"
     if plan.missing:
         yield f"try: {shlex.join([python.executable, '-m', 'pip', 'install', *plan.missing])}"
+        yield "or leave that environment as it is: tachograph run --install"
 
 
 def _said_of(choice: Choice, plan: Plan) -> Iterator[str]:
@@ -97,7 +127,9 @@ def _said_of(choice: Choice, plan: Plan) -> Iterator[str]:
 
 
 def _kept(settings: Settings) -> Iterator[str]:
-    if running.find(settings.home) is None:
+    if settings.follow == "off":
+        yield "the setting follow is off: recordings wait on disk until it is not"
+    elif running.find(settings.home) is None:
         yield "no server runs: recordings wait on disk for the next tachograph up"
 
 
