@@ -158,7 +158,7 @@ def test_a_sub_agent_knows_its_parent_and_leaves_out_the_history_that_it_got(tmp
     }
     assert [m.response_id for m in found if m.is_call] == ["resp_child"]
     assert [m.tool_call_id for m in found if m.role == TOOL_RUN] == ["c1"]
-    assert PROMPT not in {m.role for m in found}
+    assert [e.contents[0].pieces for e in events(path) if e.name == "user_message" and e.contents] == [["look around"]]
 
 
 def test_the_parent_says_which_tool_run_started_a_sub_agent(tmp_path: Path) -> None:

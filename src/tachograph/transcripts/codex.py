@@ -125,15 +125,13 @@ def _prompt(text: str, content: Any, when: int, state: dict[str, Any], page: Pag
     if not state.get("has_turns"):  # older versions do not name their turns
         state["turns"] = (whole(state.get("turns")) or 0) + 1
         state["turn"] = f"turn-{state['turns']}"
-    # What a sub-agent is asked comes from its parent.
-    meaning = Meaning(role=STEP if state.get("parent") else PROMPT)
-    add(page, "user_message", when, meaning, told("prompt", asked(content)))
+    add(page, "user_message", when, Meaning(role=PROMPT), told("prompt", asked(content)))
 
 
 def _end(payload: dict[str, Any], when: int, state: dict[str, Any], page: Page) -> None:
     """The end of a turn, and how long it took."""
     duration = whole(payload.get("duration_ms"), 1_000_000)
     turn(payload, state)
-    if duration is not None and not is_copy(when, state) and not state.get("parent"):
+    if duration is not None and not is_copy(when, state):
         ttft = whole(payload.get("time_to_first_token_ms"), 1_000_000)
         add(page, "task_complete", when, Meaning(role=PROMPT, duration_ns=duration, ttft_ns=ttft))

@@ -141,7 +141,10 @@ class Places:
             return None
         prompt = self.by_id.get(node.prompt_id) or self._by_time(node)
         if node.subagent and node.role != AGENT and node.origin != "span":
-            return self._unless_below(node, self._agent(node, self.runs.get(node.parent_tool_call_id) or prompt))
+            run = self.runs.get(node.parent_tool_call_id)
+            if run is None and prompt is not None and prompt.subagent == node.subagent:
+                return self._unless_below(node, prompt)  # asked of the sub-agent itself, in a session of its own
+            return self._unless_below(node, self._agent(node, run or prompt))
         return self._unless_below(node, prompt)
 
     def _around(self, node: Node) -> Node | None:
