@@ -337,6 +337,17 @@ def test_a_program_that_is_no_python(start: Start) -> None:
     assert (done.returncode, done.stdout) == (5, "said\n")
 
 
+def test_what_opentelemetry_instrument_starts_sends_here(start: Start, tmp_path: Path) -> None:
+    """Its own place in the interpreter is left to it; what the user has set stays."""
+    program = tmp_path / "opentelemetry-instrument"
+    program.write_text(
+        '#!/bin/sh\necho "$OTEL_EXPORTER_OTLP_ENDPOINT $OTEL_TRACES_EXPORTER $TACHOGRAPH_RUN"\n', "utf-8"
+    )
+    program.chmod(0o755)
+    done = start("", words=(str(program), "python", "agent.py"), OTEL_TRACES_EXPORTER="mine")
+    assert done.stdout == "http://127.0.0.1:4318 mine \n"
+
+
 # --- env ------------------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tachograph.instrumentation.variables import lines, variables
 
     chosen = settings(arguments)
-    told = variables(_endpoint(chosen), chosen.content != "none", chosen.ingest_token)
+    told = variables(endpoint(chosen), chosen.content != "none", chosen.ingest_token)
     if arguments.json:
         write_json(told)
     else:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _endpoint(chosen: Settings) -> str:
+def endpoint(chosen: Settings) -> str:
     """Where OTLP over HTTP comes in: of the server that runs, else as the settings say."""
     found = running.find(chosen.home)
     if found is not None and found.otlp_http:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from tachograph.cli import running
@@ -45,6 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Become the program; returns only from --dry-run, and on Windows with its exit code."""
     from tachograph.instrumentation import interpreters
+    from tachograph.instrumentation.libraries import STARTER
 
     command = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
     if not command:
@@ -57,7 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     words = interpreters.words_to_python(command, environ.get("PATH"))
     recorder: dict[str, str] = {}
     said = [f"no Python answers for {shlex.join(command)}: nothing is recorded"]
-    if (found := interpreters.ask(words, environ)) is not None:
+    if Path(command[0]).name == STARTER:
+        recorder = {name: value for name, value in _variables(settings).items() if name not in environ}
+        said = [f"{STARTER} records the program; it was told to send here where your variables do not say otherwise"]
+    elif (found := interpreters.ask(words, environ)) is not None:
         plan, beside = _plan(found, words, settings, arguments.install and not arguments.dry_run)
         recorder = _recorder(plan, command, settings, beside)
         said = [*_said(plan, command, environ), *_kept(settings)]
@@ -65,6 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
         for line in said:
             print(f"tachograph: {printable(line)}", file=sys.stderr)
     return 0 if arguments.dry_run else _become(program, command, {**environ, **recorder})
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """Those of `tachograph env`."""
+    from tachograph.cli.env import endpoint
+    from tachograph.instrumentation.variables import variables
+
+    return variables(endpoint(settings), settings.content != "none", settings.ingest_token)
 
 
 def _plan(found: Interpreter, words: Sequence[str], settings: Settings, is_installing: bool) -> tuple[Plan, str]:

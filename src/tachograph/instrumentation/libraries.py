@@ -129,5 +129,5 @@ LIBRARIES: Final = (
 )
 # What every recorded environment has to have.
 SDK: Final = "opentelemetry-sdk"
-# Programs that instrument themselves by their own start: what they send goes where their variables say.
-STARTERS: Final = ("opentelemetry-instrument", "ddtrace-run", "newrelic-admin")
+# It takes the place in the interpreter that the recorder would have; what it sends goes where the variables say.
+STARTER: Final = "opentelemetry-instrument"
