@@ -162,7 +162,8 @@ def test_answers_of_a_harness_without_messages_come_with_its_end(tmp_path: Path)
 
 def test_nothing_reaches_the_gateway(tmp_path: Path) -> None:
     """Payloads that throw, loop or are missing, a folder that cannot be written, hooks that are refused."""
-    hostile = [call(c["hook"], event, c["ctx"]) for c in CONVERSATION for event in ("trap", None, 5, {}, [])]
+    events: list[Any] = ["trap", None, 5, {}, []]
+    hostile = [call(c["hook"], event, c["ctx"]) for c in CONVERSATION for event in events]
     hostile += [call("before_message_write", {"message": {"role": "assistant", "content": "loop"}}, AGENT)]
     drive(tmp_path / "a", [*hostile, *CONVERSATION])
     assert {line["e"] for line in spooled(tmp_path / "a")} >= {"message_received", "assistant", "message_sent"}

@@ -122,7 +122,8 @@ def _show(telling: Telling, chat: Chat) -> None:
         telling.announce(chat, call)
         call.message = call.message and {name: call.message[name] for name in _OF_ANSWERS & call.message.keys()}
     if turn is not None and turn.end_ns:
-        _close_turn(telling, chat)
+        telling.turn(chat, turn, turn.end_ns)  # its totals may follow
+        telling.request(chat, turn.end_ns)
     elif turn is not None:
         for call_id, tool in turn.tools.items():
             telling.tool(chat, tool, call_id, {}, tool.start_ns, is_open=True)
@@ -242,6 +243,7 @@ def _totals(telling: Telling, chat: Chat, line: Line, t: int) -> None:
         "openclaw.turn.cache_write_tokens": whole(usage.get("cacheWrite")),
     }
     if turn.end_ns:
+        turn.end_ns = t
         _close_turn(telling, chat)
 
 

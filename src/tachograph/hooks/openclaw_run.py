@@ -58,6 +58,7 @@ class Turn(Struct, omit_defaults=True):
     begun_ns: int
     last_ns: int = 0  # something happened in it then
     end_ns: int = 0  # 0 = it goes on
+    shown_ns: int = 0  # the end that was told of it when it had ended
     facts: Attributes = field(default_factory=dict)
     error: str = ""
     is_error: bool = False

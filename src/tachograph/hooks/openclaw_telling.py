@@ -84,8 +84,9 @@ class Telling:
     def turn(self, chat: Chat, turn: Turn, end_ns: int) -> None:
         """Tell of a run of the agent loop as it is now."""
         request = chat.request
-        if request is None:
+        if request is None or (turn.end_ns and turn.shown_ns == turn.end_ns):
             return
+        turn.shown_ns = turn.end_ns
         meaning = meaning_of(self.process, chat, TURN)
         meaning.is_error, meaning.error_message = turn.is_error, turn.error
         attributes = {**_place(chat), "openclaw.run.id": turn.run, **turn.facts}
