@@ -134,7 +134,7 @@ def read_decoded(
     finish: Finish | None = None,
 ) -> tuple[Batch, str]:
     """The same for lines that are decoded into something else than a dict, for speed."""
-    position = _position(since)
+    position = position_of(since)
     try:
         with path.open("rb") as file:
             begin = file.read(_HEAD_BYTES)
@@ -155,7 +155,7 @@ def read_packed(path: Path, since: str, agent: str, understand: Understand[dict[
 
     Each piece is unpacked from the start, as no other way leads to its place, and nothing once all is read.
     """
-    position = _position(since)
+    position = position_of(since)
     try:
         with path.open("rb") as packed:
             size = packed.seek(0, 2)
@@ -235,8 +235,8 @@ def _whole_lines(piece: bytes, is_inside: bool, batch: Batch) -> tuple[int, int,
     return first, end, False
 
 
-def _position(since: str) -> Position:
-    """The position that a token stands for; the start where it is none or of a shape that is no longer known."""
+def position_of(since: str) -> Position:
+    """The position that a token stands for; the start where it is none, of another reader, or no longer known."""
     try:
         return _DECODE_POSITION.decode(since) if since else Position()
     except (msgspec.DecodeError, UnicodeError, RecursionError):

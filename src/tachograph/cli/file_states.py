@@ -59,7 +59,7 @@ def look(chosen: Settings, reader: Reader, found: running.Running | None) -> lis
 
 
 def _state(kind: AgentFiles, chosen: Settings, positions: dict[str, str]) -> FileState:
-    from tachograph.pipeline.following import position
+    from tachograph.lines import position_of
     from tachograph.store.identity import clean_text
 
     state = FileState(kind.agent, kind.origin)
@@ -72,7 +72,7 @@ def _state(kind: AgentFiles, chosen: Settings, positions: dict[str, str]) -> Fil
         state.size_bytes += told.st_size
         state.written_ns = max(state.written_ns, told.st_mtime_ns)
         token = positions.get(clean_text(str(path)), "")
-        is_read = bool(token) if kind.beside else position(token).offset == told.st_size
+        is_read = bool(token) if kind.beside else position_of(token).offset == told.st_size
         state.unread += not is_read
         if is_read:
             state.read_ns = max(state.read_ns, told.st_mtime_ns)

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -20,7 +21,9 @@ from tachograph.cli.arguments import add_json, settings
 from tachograph.cli.formats import count, size, usd
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
 from tachograph.errors import ConfigError
+from tachograph.lines import position_of
 from tachograph.scan import Scan
+from tachograph.store.identity import clean_text
 
 if TYPE_CHECKING:
     from tachograph.cli.reading import Desk
@@ -42,6 +45,16 @@ _COLUMNS = (
 )
 _REFUSED_SHOWN = 10
 _MEMORY_BYTES = 96 << 20
+
+
+class Found(NamedTuple):
+    """A file that is there: its place among the kinds, when it was written last, and how far it was read."""
+
+    kind: int
+    path: Path
+    size_bytes: int
+    modified_ns: int
+    since: str
 
 
 class Imported(msgspec.Struct):
@@ -75,15 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = settings(arguments)
     kinds = _kinds(arguments.agents)
     since_ns = periods.parse(arguments.since, datetime.now().astimezone(), "--since") if arguments.since else 0
-    here = surroundings(chosen)
     summary = Summary(kinds, since_ns)
-    if arguments.dry_run:
-        with open_reader(chosen) as reader:
-            summary.found(_files(kinds, here, _positions(reader)))
-    else:
+    with open_reader(chosen, is_settled=False) as reader:
+        found = summary.found(_files(kinds, surroundings(chosen), _positions(reader)))
+    if found and not arguments.dry_run:
         with open_desk(_sized(chosen), is_staged=True) as desk:
-            if files := summary.found(_files(kinds, here, _positions(desk.reader))):
-                _read(files, kinds, desk, summary)
+            _read(found, kinds, desk, summary)
     if arguments.json:
         write_json({"agents": [told for told in summary.agents.values() if told.files]})
     else:
@@ -96,10 +106,11 @@ def _sized(chosen: Settings) -> Settings:
     return chosen if chosen.memory_bytes else replace(chosen, memory_bytes=_MEMORY_BYTES)
 
 
-def _read(files: Sequence[HistoryFile], kinds: Sequence[AgentFiles], desk: Desk, summary: Summary) -> None:
+def _read(found: Sequence[Found], kinds: Sequence[AgentFiles], desk: Desk, summary: Summary) -> None:
     from tachograph.cli.progress import bar
-    from tachograph.pipeline.history import Import
+    from tachograph.pipeline.history import HistoryFile, Import
 
+    files = [HistoryFile(one.kind, one.path, one.size_bytes, one.since) for one in found]
     before = _ledger(desk.reader)
     with bar("import", sum(file.left_bytes for file in files)) as advance:
         Import(kinds, desk.sink, desk.content, advance, summary.seen, time.sleep).run(files)
@@ -151,20 +162,22 @@ class Summary:
         self._since_ns = since_ns
         self._sessions: dict[str, set[str]] = {kind.agent: set() for kind in kinds}
 
-    def found(self, files: Iterable[tuple[HistoryFile, int]]) -> list[HistoryFile]:
-        """Note what is there, with the time it was written; returns what has to be read, the newest first."""
+    def found(self, files: Iterable[Found]) -> list[Found]:
+        """Note what is there; returns what has to be read, the newest first."""
         wanted = []
-        for file, modified_ns in files:
+        for file in files:
             told = self.agents[self._kinds[file.kind].agent]
             told.files += 1
             told.size_bytes += file.size_bytes
-            if modified_ns < self._since_ns:
+            offset = position_of(file.since).offset
+            is_counted = offset > 0 or not file.since  # else a database's: only its reader knows what is new
+            left_bytes = max(0, file.size_bytes - offset) if is_counted else 0
+            if file.modified_ns < self._since_ns:
                 told.files_older += 1
-            elif not file.is_read:
-                told.read_bytes += file.left_bytes
-                wanted.append((modified_ns, file))
-        wanted.sort(key=lambda pair: -pair[0])
-        return [file for _, file in wanted]
+            elif left_bytes or not offset:
+                told.read_bytes += left_bytes
+                wanted.append(file)
+        return sorted(wanted, key=lambda file: -file.modified_ns)
 
     def seen(self, file: HistoryFile, batch: Batch) -> None:
         """Note the sessions that a batch tells of."""
@@ -208,12 +221,9 @@ def _positions(reader: Reader) -> dict[str, str]:
     return dict(zip(rows["path"], rows["position"], strict=True))
 
 
-def _files(kinds: Sequence[AgentFiles], here: Surroundings, positions: dict[str, str]) -> list[tuple[HistoryFile, int]]:
-    """All files that are there, each once, with the time when it was written last."""
-    from tachograph.pipeline.history import HistoryFile
-    from tachograph.store.identity import clean_text
-
-    found: dict[str, tuple[HistoryFile, int]] = {}
+def _files(kinds: Sequence[AgentFiles], here: Surroundings, positions: dict[str, str]) -> list[Found]:
+    """All files that are there, each once."""
+    found: dict[str, Found] = {}
     for number, kind in enumerate(kinds):
         for path in kind.discover(here):
             name = str(path)
@@ -223,5 +233,5 @@ def _files(kinds: Sequence[AgentFiles], here: Surroundings, positions: dict[str,
                 continue  # gone again
             if name not in found:
                 since = positions.get(clean_text(name), "")
-                found[name] = (HistoryFile(number, path, told.st_size, since), told.st_mtime_ns)
+                found[name] = Found(number, path, told.st_size, told.st_mtime_ns, since)
     return list(found.values())

@@ -17,6 +17,7 @@ from tachograph.scan import Reader
 
 if TYPE_CHECKING:
     from tachograph.pricing import Prices
+    from tachograph.store.contract import Store
 
 _PRICES_FILE: Final = "prices.toml"  # in the home: what the operator pays, where it is not the list price
 
@@ -43,22 +44,31 @@ class RemoteSink:
 
 
 @contextmanager
-def open_reader(settings: Settings) -> Iterator[Reader]:
-    """A reader that knows everything acknowledged so far; raises ConfigError where another command has the store."""
+def open_reader(settings: Settings, is_settled: bool = True) -> Iterator[Reader]:
+    """A reader that knows everything acknowledged so far; raises ConfigError where another command has the store.
+
+    Without `is_settled` what came last may not be worked into calls yet, which spares loading what does that.
+    """
     found = running.find(settings.home)
     if found is not None:
         server = running.Server(found)
-        server.settle()
+        if is_settled:
+            server.settle()
         yield server
         return
-    from tachograph.ledger import settle
     from tachograph.server import open_store
 
     with closing(open_store(settings, clock)) as store:
-        prices = _prices(settings)
-        while settle(store, prices.price):
-            pass
+        if is_settled:
+            _settle(store, _prices(settings))
         yield store
+
+
+def _settle(store: Store, prices: Prices) -> None:
+    from tachograph.ledger import settle
+
+    while settle(store, prices.price):
+        pass
 
 
 class Desk(NamedTuple):

@@ -15,7 +15,7 @@ import msgspec
 
 from tachograph.config import Surroundings
 from tachograph.errors import Busy, ConfigError, TachographError
-from tachograph.lines import Position
+from tachograph.lines import position_of
 from tachograph.model import Batch
 from tachograph.pipeline import spools
 from tachograph.pipeline.watching import SECOND_NS, Clock, Watch, WatchedFile
@@ -31,7 +31,6 @@ BUSY_S: Final = 1.0  # before a piece is tried again that the road had no room f
 YIELDS_MAX: Final = 20  # looks in that time whether others still wait to be committed: they go first, but not for ever
 SWEEP_NS: Final = 60 * SECOND_NS
 CLOSE_S: Final = 30.0
-_DECODE_POSITION: Final = msgspec.json.Decoder(Position).decode
 
 
 class Followed(msgspec.Struct):
@@ -92,7 +91,7 @@ class Positions:
         known = self._kept.get(name)
         if known is None:
             moved = [path for path in self._by_name.get(file.path.name, ()) if path != name and not is_there(path)]
-            known = next((token for path in moved if position(token := self._kept.get(path, "")).head), "")
+            known = next((token for path in moved if position_of(token := self._kept.get(path, "")).head), "")
         return known
 
     def set(self, file: WatchedFile, token: str) -> None:
@@ -105,14 +104,6 @@ class Positions:
     def forget(self, file: WatchedFile) -> None:
         """The file is no more."""
         self._kept.pop(clean_text(file.name), None)
-
-
-def position(token: str) -> Position:
-    """What a token says that is one of JSON Lines read piece by piece; the start where it is another's."""
-    try:
-        return _DECODE_POSITION(token) if token else Position()
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return Position()
 
 
 class Follower:
@@ -238,7 +229,7 @@ class Follower:
         if self._watch.files.get(file.name) is not file:
             return  # gone since
         since = self._positions.of(file, self._watch.files.__contains__)
-        if not file.is_known and not file.kind.beside and 0 < file.size_bytes == position(since).offset:
+        if not file.is_known and not file.kind.beside and 0 < file.size_bytes == position_of(since).offset:
             self._done(file, since)  # read to its end by an earlier process
             return
         try:

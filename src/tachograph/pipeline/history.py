@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from tachograph.errors import Busy, TachographError
+from tachograph.lines import position_of
 from tachograph.model import Batch, Event, Point, Source, Span
-from tachograph.pipeline.following import position
 from tachograph.pipeline.road import stages
 from tachograph.registry import AgentFiles
 
@@ -50,12 +50,12 @@ class HistoryFile:
     @property
     def is_read(self) -> bool:
         """Whether it was read to its end, so far as can be told without opening it."""
-        return 0 < self.size_bytes == position(self.since).offset
+        return 0 < self.size_bytes == position_of(self.since).offset
 
     @property
     def left_bytes(self) -> int:
         """About how much is still to be read."""
-        return max(0, self.size_bytes - position(self.since).offset)
+        return max(0, self.size_bytes - position_of(self.since).offset)
 
 
 class Sink(Protocol):
