@@ -222,16 +222,14 @@ def test_what_a_recorded_session_tells() -> None:
     ]
 
 
-def test_a_line_of_any_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_of_any_length(tmp_path: Path) -> None:
     """Longer than what is taken at once it is read; longer than what is taken at all it is left out, the rest read."""
-    monkeypatch.setattr(lines, "PIECE_BYTES", 2000)
-    monkeypatch.setattr(lines, "LINE_BYTES_MAX", 10_000)
-    path = tmp_path / "S.jsonl"
-    made(path, user("u1", "x" * 5000), user("u2", "y" * 50_000), user("u3", "z"))
+    long, endless = "x" * (lines.PIECE_BYTES + 1), b'"%s"' % bytes(lines.LINE_BYTES_MAX + lines.PIECE_BYTES)
+    path = made(tmp_path / "S.jsonl", user("u1", long), endless, user("u3", "z"))
     found, rejected, position = [], 0, ""
     while True:
         batch, after = claude_code.read(path, position)
-        assert batch.size <= 10_000
+        assert batch.size <= lines.LINE_BYTES_MAX
         found += [e.attributes["uuid"] for e in batch.events]
         rejected += batch.rejected
         if after == position:

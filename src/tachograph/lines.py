@@ -210,7 +210,9 @@ def _understood(
     after = Position(offset, _head(known, offset), is_inside, position.packed_bytes, page.state)
     batch.positions = {str(page.path): _ENCODE(after).decode()}
     told = f"{page.path.name}\0{position.offset}\0".encode(errors="surrogateescape")
-    batch.digest = blake2b(told + piece[:end], digest_size=16).hexdigest() if end else ""
+    digest = blake2b(told, digest_size=16)
+    digest.update(memoryview(piece)[:end])
+    batch.digest = digest.hexdigest() if end else ""
     return batch
 
 
