@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench golden clean
+.PHONY: help setup run test test-clients lint format bench golden clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,8 +12,8 @@ FIND_PYTHON = for p in $(PYTHON) python3.14 python3.13 python3.12 python3.11 pyt
 	done; exit 1
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
-	  || grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+	  || grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## build .venv with everything that is needed (quick the second time)
 
@@ -32,7 +32,10 @@ run: setup ## start it; an empty store shows a demo until real data comes
 	$(BIN)/tachograph up --demo
 
 test: setup lint ## everything that has to be true before a commit
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto -m "not clients"
+
+test-clients: setup ## agents and frameworks of all kinds for real; npm and pip fetch them once
+	TACHOGRAPH_CLIENTS_REQUIRED=1 $(BIN)/pytest tests/clients
 
 lint: setup ## style and types
 	$(BIN)/ruff check .
@@ -47,7 +50,7 @@ bench: setup ## measure speed and size (docs/performance.md says how to read it)
 	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 golden: setup ## write expected outputs anew; the diff is the review
-	TACHOGRAPH_GOLDEN=write $(BIN)/pytest -n auto
+	TACHOGRAPH_GOLDEN=write $(BIN)/pytest -n auto -m "not clients"
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+if sys.platform != "win32":
+    import fcntl
+
+
+# Read once: tests see nothing of the environment they are started in.
+_CACHE = Path(
+    os.environ.get("TACHOGRAPH_CLIENTS")
+    or Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "tachograph-clients"
+)
+_IS_REQUIRED = os.environ.get("TACHOGRAPH_CLIENTS_REQUIRED") == "1"
+# Why installing failed; it is not tried again, as npm takes its time to give up.
+_refused: list[str] = []
 
 
 def cache() -> Path:
     """Where installed programs are kept from one test run to the next."""
-    named = os.environ.get("TACHOGRAPH_CLIENTS")
-    beside = os.environ.get("XDG_CACHE_HOME")
-    shared = Path(beside) if beside else Path(tempfile.gettempdir())
-    folder = Path(named) if named else shared / "tachograph-clients"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    _CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _CACHE
 
 
-def unavailable(why: str) -> None:
+def unavailable(why: str) -> NoReturn:
     """Skip, unless the environment says that every program has to be there."""
-    if os.environ.get("TACHOGRAPH_CLIENTS_REQUIRED") == "1":
+    if _IS_REQUIRED:
         pytest.fail(why)
     pytest.skip(why)
 
@@ -36,33 +48,44 @@ def npm(name: str, *packages: str, unpack: str = "") -> Path:
     Skips where there is no npm, or no registry.
     """
     folder = cache() / name
-    if (folder / "installed.json").is_file():
-        return folder
+    with _alone():
+        if not (folder / "installed.json").is_file():
+            _install(folder, packages, unpack)
+    return folder
+
+
+def _install(folder: Path, packages: Sequence[str], unpack: str) -> None:
     program = shutil.which("npm")
-    if program is None:
-        unavailable("npm is not installed")
-    # Made aside and then moved, so that a run beside this one sees all of it or nothing.
-    made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=cache()))
+    if program is None or _refused:
+        unavailable(_refused[0] if _refused else "npm is not installed")
+    # Made aside and then moved, so that what is there is whole.
+    made = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=cache()))
     (made / "package.json").write_text('{"private": true}', encoding="utf-8")
     if unpack:
         _npm([str(program), "pack", "--silent", unpack], made)
         for archive in made.glob("*.tgz"):
             shutil.unpack_archive(archive, made, filter="data")
             archive.unlink()
-    _npm([str(program), "install", "--silent", "--no-audit", "--no-fund", *packages], made)
+    _npm([str(program), "install", "--no-audit", "--no-fund", *packages], made)
     (made / "installed.json").write_text(json.dumps([*packages, unpack]), encoding="utf-8")
-    try:
-        made.rename(folder)
-    except OSError:
-        shutil.rmtree(made)  # the other run was quicker
-    return folder
+    made.rename(folder)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Held by one test process at a time: the others wait for what it installs."""
+    with (cache() / "lock").open("w") as lock:
+        if sys.platform != "win32":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _npm(command: Sequence[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         shutil.rmtree(folder)
-        unavailable(f"{' '.join(command[1:])}: {done.stderr.strip()[-300:]}")
+        _refused.append(f"{' '.join(command[1:])}: {done.stderr.strip()[-300:]}")
+        unavailable(_refused[0])
 
 
 def node(major: int) -> Path:

@@ -371,9 +371,7 @@ def test_the_relay_is_started_once(pi: Pi, tmp_path: Path) -> None:
     assert notes.read_text() == "relay none\n"  # not by the sub-agent, and not as a child of the session
 
 
-@pytest.mark.parametrize(
-    "why", ["server.json", "relay.json", "off"], ids=["a server runs", "a relay runs", "switched off"]
-)
+@pytest.mark.parametrize("why", ["server.json", "off"], ids=["a server runs", "switched off"])
 @pytest.mark.parametrize("version", VERSIONS[:1])
 def test_the_relay_is_not_started(pi: Pi, tmp_path: Path, why: str) -> None:
     notes = stub(tmp_path / "bin")

@@ -83,7 +83,7 @@ export function branchOf(cwd: string): string | undefined {
 /** Start `tachograph relay` if it is installed and nothing of tachograph runs; a child leaves that to its parent. */
 export function startRelay(): void {
   if (state().parent || process.env.TACHOGRAPH_RELAY === "off") return;
-  if (isRunning("server.json") || isRunning("relay.json")) return;
+  if (isServed()) return;
   const program = onPath("tachograph");
   if (program === undefined) return;
   const env = { ...process.env };
@@ -93,9 +93,10 @@ export function startRelay(): void {
   child.unref();
 }
 
-function isRunning(name: string): boolean {
+/** Whether a server or a relay runs: both say so in the same file. */
+function isServed(): boolean {
   try {
-    return isAlive(JSON.parse(fs.readFileSync(path.join(home(), name), "utf8")).pid);
+    return isAlive(JSON.parse(fs.readFileSync(path.join(home(), "server.json"), "utf8")).pid);
   } catch {
     return false; // not there
   }
