@@ -8,18 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import programs
+from tachograph.cli import running
 
 Json = dict[str, Any]
+_LOOK_S = 0.1
 
 LISTING = {"command": "ls -1", "description": "list the files"}
 PROMPT = "LOOK-AROUND please say which files are here"
-_SHELL_TOOLS = ["Bash", "bash", "exec_command", "shell_command", "shell", "run_shell_command"]
+_SHELL_TOOLS = ["Bash", "bash", "exec_command", "shell_command", "shell", "run_shell_command", "exec"]
 _INPUTS: Json = {
     "exec_command": {"cmd": "ls -1"},
     "shell_command": {"command": "ls -1"},
@@ -47,6 +50,7 @@ class Agent(NamedTuple):
     command: str
     variables: Callable[[str], dict[str, str]]
     settings: Callable[[Path, str], None] = lambda home, url: None
+    node: int = 0  # the major version of Node that it needs, 0 = whichever is installed
 
     @property
     def folder(self) -> str:
@@ -107,6 +111,7 @@ def _opencode_settings(home: Path, url: str) -> None:
         "models": {"gpt-5.1": {"name": "large"}, "gpt-4o-mini": {"name": "small"}},
     }
     settings = {
+        "$schema": "https://opencode.ai/config.json",  # it would add this itself
         "autoupdate": False,
         "share": "disabled",
         "model": "scripted/gpt-5.1",
@@ -122,7 +127,57 @@ def _opencode(url: str) -> dict[str, str]:
     return {f"OPENCODE_DISABLE_{name}": "1" for name in names}
 
 
+def _pi_settings(home: Path, url: str) -> None:
+    model = {"id": "fake-large", "name": "large", "input": ["text"], "contextWindow": 128_000, "maxTokens": 8192}
+    provider = {"baseUrl": f"{url}/v1", "api": "openai-completions", "apiKey": "scripted", "models": [model]}
+    _write(home / ".pi" / "agent" / "models.json", json.dumps({"providers": {"scripted": provider}}))
+    settings = {"defaultProvider": "scripted", "defaultModel": "fake-large", "quietStartup": True}
+    _write(home / ".pi" / "agent" / "settings.json", json.dumps(settings, indent=4))
+
+
+def _openclaw_settings(home: Path, url: str) -> None:
+    _write(
+        home / ".openclaw" / "openclaw.json",
+        f"""// mine
+{{
+  gateway: {{ mode: "local", bind: "loopback", auth: {{ mode: "token", token: "scripted-0123456789" }} }},
+  agents: {{
+    defaults: {{ model: {{ primary: "scripted/gpt-5.1" }}, skipBootstrap: true, heartbeat: {{ every: "0m" }} }},
+  }},
+  tools: {{ toolSearch: false }},
+  models: {{
+    mode: "replace",
+    providers: {{
+      scripted: {{
+        baseUrl: "{url}/v1", apiKey: "scripted", api: "openai-completions",
+        models: [{{ id: "gpt-5.1", name: "gpt-5.1", input: ["text"], contextWindow: 200000, maxTokens: 8192 }}],
+      }},
+    }},
+  }},
+}}
+""",
+    )
+
+
 AGENTS = (
+    Agent(
+        "openclaw",
+        "openclaw@2026.9.6",
+        "openclaw",
+        f'openclaw agent --local --agent main --session-id look --message "{PROMPT}"',
+        lambda url: {"OPENCLAW_DISABLE_BONJOUR": "1", "OPENCLAW_SKIP_CHANNELS": "1"},
+        _openclaw_settings,
+        node=24,
+    ),
+    Agent(
+        "pi",
+        "@earendil-works/pi-coding-agent@0.87.1",
+        "pi",
+        f'pi -p "{PROMPT}"',
+        lambda url: {"PI_OFFLINE": "1", "PI_TELEMETRY": "0", "PI_SKIP_VERSION_CHECK": "1", "TACHOGRAPH_RELAY": "off"},
+        _pi_settings,
+        node=22,
+    ),
     Agent(
         "claude-code",
         "@anthropic-ai/claude-code@2.1.329",
@@ -172,19 +227,21 @@ class Place:
         self.agent = agent
         self.home = folder / "user"
         self.project = folder / "project"
+        self.store = folder / "store"
         for made in (self.home, self.project, folder / "tmp"):
             made.mkdir(parents=True)
         (self.project / "README.md").write_text("# a project\n", encoding="utf-8")
         (self.home / ".bashrc").write_text("# mine\n", encoding="utf-8")
         installed = programs.npm(agent.folder, agent.package) / "node_modules" / ".bin"
-        node = shutil.which("node")
+        node = str(programs.node(agent.node)) if agent.node else shutil.which("node")
         if node is None:
             programs.unavailable("node is not installed")
         agent.settings(self.home, url)
         self.environment = {
             "HOME": str(self.home),
-            "PATH": os.pathsep.join((str(installed), str(Path(str(node)).parent), os.defpath)),
+            "PATH": os.pathsep.join((str(Path(str(node)).parent), str(installed), os.defpath)),
             "SHELL": "/bin/bash",
+            "TACHOGRAPH_HOME": str(self.store),
             "TMPDIR": str(folder / "tmp"),
             "LANG": "C.UTF-8",
             **agent.variables(url),
@@ -207,6 +264,13 @@ class Place:
         """What a command says as JSON."""
         return json.loads(self.tachograph(*words, "--json", code=code))
 
+    def doctor(self) -> Any:
+        """What `doctor` says, whether or not it finds something missing."""
+        words = [sys.executable, "-m", "tachograph", "doctor", "--json"]
+        done = subprocess.run(words, env=self.environment, capture_output=True, check=False)
+        assert done.returncode in (0, 1), done.stderr.decode()
+        return json.loads(done.stdout)
+
     def run(self) -> subprocess.CompletedProcess[str]:
         """Ask the agent, in a shell as its user has it."""
         return subprocess.run(
@@ -222,20 +286,19 @@ class Place:
     def server(self) -> Iterator[None]:
         """Tachograph with every door on a free port."""
         words = [sys.executable, "-m", "tachograph", "up", "--otlp-http", "0", "--otlp-grpc", "0", "--web", "0"]
-        with subprocess.Popen(words, env=self.environment, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("Connect an agent"):
-                    break
+        with subprocess.Popen(words, env=self.environment, stdout=subprocess.DEVNULL) as process:
+            while running.find(self.store) is None:
+                assert process.poll() is None, "the server ended"
+                time.sleep(_LOOK_S)
             try:
                 yield
             finally:
                 process.send_signal(signal.SIGINT)
-                process.communicate()
+                process.wait()
 
     def files(self) -> dict[str, bytes]:
         """The settings files that connecting may change, and what lies beside them."""
-        folders = (".claude", ".codex", ".gemini", ".config/opencode", ".bashrc")
+        folders = (".openclaw", ".pi/agent", ".claude", ".codex", ".gemini", ".config/opencode", ".bashrc")
         found = {}
         for name in folders:
             path = self.home / name

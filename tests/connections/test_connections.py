@@ -333,6 +333,15 @@ def test_marks_that_do_not_belong_together(where: Surroundings, target: Target) 
         connect(BY_NAME["copilot"], where, target)
 
 
+def test_a_shell_that_is_not_known(where: Surroundings, target: Target) -> None:
+    other = Surroundings(where.user_home, {"SHELL": "/bin/sh"}, where.spool)
+    (where.user_home / ".bashrc").unlink()
+    (where.user_home / ".config/Code/User").rmdir()
+    with pytest.raises(ConfigError, match="expected a start-up file of bash, zsh or fish"):
+        connect(BY_NAME["copilot"], other, target)
+    assert not applying.state(BY_NAME["copilot"], other, target).is_connected
+
+
 def test_fish(where: Surroundings, target: Target) -> None:
     fish = Surroundings(where.user_home, {"SHELL": "/usr/bin/fish"}, where.spool)
     connect(BY_NAME["copilot"], fish, target)

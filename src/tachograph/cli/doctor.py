@@ -119,7 +119,8 @@ def _proof(agents: Sequence[Found], firsts: Mapping[str, int | None], chosen: Se
         yield ""
     for one in shown:
         yield f"{one.connection.name}: {_stands(one, firsts.get(one.connection.name), zone)}"
-        yield from (f"    {note}" for note in connecting.notes(one, chosen, surroundings(chosen).environment))
+        if firsts.get(one.connection.name) is None:
+            yield from (f"    {note}" for note in connecting.notes(one, chosen, surroundings(chosen).environment))
     others = [one.connection.name for one in agents if one.is_installed and one not in shown]
     if others:
         yield ""

@@ -35,6 +35,11 @@ def plan(connection: Connection, where: Surroundings, target: Target, is_forced:
     With `is_forced`, what somebody else has set gives way, and undoing brings it back.
     """
     changes = [_change(edit) for edit in connection.edits(where, target)]
+    if not any(change.edit.applied("", None) for change in changes):
+        raise ConfigError(
+            f"{connection.name}: reads this from its environment; expected a start-up file of bash, zsh or fish",
+            f"set OTEL_EXPORTER_OTLP_ENDPOINT={target.otlp_http} where it is started",
+        )
     if not is_forced:
         _check(connection, changes)
     return changes
@@ -157,6 +162,6 @@ def state(connection: Connection, where: Surroundings, target: Target) -> State:
         return State(False, False, 0, [], trouble=error.what)
     is_done = bool(changes) and has_plugin and not any(change.is_change for change in changes)
     times = [change.edit.backup.stat().st_mtime_ns for change in changes if change.edit.backup.is_file()]
-    paths = [change.edit.path for change in changes]
+    paths = [change.edit.path for change in changes if change.edit.applied("", None)]
     is_partly = not is_done and (is_there or bool(times))
     return State(is_done, is_partly, min(times, default=0), paths, is_old, others=tuple(others))

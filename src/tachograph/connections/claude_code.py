@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tachograph.config import Surroundings
-from tachograph.connections.contract import Connection, Target, is_address, is_token, named_folder
+from tachograph.connections.contract import ONE_SIGNAL, Connection, Target, is_address, is_token, named_folder
 from tachograph.connections.edits import ABSENT, JSON, Edit, Entry, SettingsEdit
 
 _SWITCHES: Final = {
@@ -18,12 +18,6 @@ _SWITCHES: Final = {
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
 }
 _TEXTS: Final = ("OTEL_LOG_USER_PROMPTS", "OTEL_LOG_TOOL_DETAILS", "OTEL_LOG_TOOL_CONTENT")
-# Set for one signal, these win over what is set for all.
-_WINNING: Final = tuple(
-    f"OTEL_EXPORTER_OTLP_{signal}_{what}"
-    for signal in ("TRACES", "LOGS", "METRICS")
-    for what in ("ENDPOINT", "PROTOCOL", "HEADERS")
-)
 
 
 def _folder(where: Surroundings) -> Path:
@@ -36,8 +30,10 @@ def _edits(where: Surroundings, target: Target) -> list[Edit]:
     headers = Entry(("env", "OTEL_EXPORTER_OTLP_HEADERS"), target.headers or "", is_token)
     entries.append(headers if target.token else headers._replace(value=ABSENT))
     entries += [Entry(("env", name), "1", is_left=not target.has_content, is_soft=True) for name in _TEXTS]
-    entries += [Entry(("env", name), ABSENT) for name in _WINNING]
+    entries += [Entry(("env", name), ABSENT) for name in ONE_SIGNAL]
     return [SettingsEdit(_folder(where) / "settings.json", JSON, tuple(entries))]
 
 
-CLAUDE_CODE: Final = Connection("claude-code", "claude-code", "Claude Code", ("claude",), _folder, _edits)
+CLAUDE_CODE: Final = Connection(
+    "claude-code", "claude-code", "Claude Code", ("claude",), _folder, _edits, winning=ONE_SIGNAL
+)

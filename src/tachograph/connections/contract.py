@@ -54,6 +54,13 @@ class Connection:
 # How a program is connected that is none of the agents: any OpenTelemetry SDK reads these.
 ANY_SDK: Final = "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"
 
+# Set for one signal, these win over what is set for all.
+ONE_SIGNAL: Final = tuple(
+    f"OTEL_EXPORTER_OTLP_{signal}_{what}"
+    for signal in ("TRACES", "LOGS", "METRICS")
+    for what in ("ENDPOINT", "PROTOCOL", "HEADERS")
+)
+
 
 def is_address(target: Target, end: str = "") -> Callable[[Any], bool]:
     """Whether a value is an address that connecting writes: a door of this machine, whatever its port."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from tachograph.config import Surroundings
-from tachograph.connections.contract import Connection, Target, is_address, named_folder
-from tachograph.connections.edits import ABSENT, JSON_RELAXED, Edit, Entry, SettingsEdit
+from tachograph.connections.contract import ONE_SIGNAL, Connection, Target, is_address, named_folder
+from tachograph.connections.edits import JSON_RELAXED, Edit, Entry, SettingsEdit
 from tachograph.connections.shell import blocks
 
 _VSCODE: Final = "github.copilot.chat.otel."
@@ -45,10 +45,9 @@ def _edits(where: Surroundings, target: Target) -> list[Edit]:
         Entry((_VSCODE + "exporterType",), "otlp-http"),
         Entry((_VSCODE + "otlpEndpoint",), target.otlp_http, is_address(target)),
         Entry((_VSCODE + "captureContent",), True, is_left=not target.has_content, is_soft=True),
-        Entry((_VSCODE + "outfile",), ABSENT),
     )
     editors: list[Edit] = [SettingsEdit(folder / "settings.json", JSON_RELAXED, entries) for folder in _editors(where)]
     return [*editors, *blocks(where, "copilot", "copilot", variables)]
 
 
-COPILOT: Final = Connection("copilot", "copilot", "GitHub Copilot", ("copilot",), _folder, _edits)
+COPILOT: Final = Connection("copilot", "copilot", "GitHub Copilot", ("copilot",), _folder, _edits, winning=ONE_SIGNAL)

@@ -205,7 +205,11 @@ class SettingsEdit:
             return self.format.put(text, entry.path, entry.value)
         if not isinstance(found, list):
             if found is not ABSENT:
-                self._check_place({"": expected}, ("", *entry.path, ""))
+                where = ".".join(entry.path)
+                raise ConfigError(
+                    f"{self.path}: {where}: got {_shown(found, where)}; expected a list",
+                    f"take {where} out; the file was not changed",
+                )
             _give(expected, entry.path, [entry.value])
             return self.format.put(text, entry.path, [entry.value])
         older = [n for n, item in enumerate(found) if entry.is_ours is not None and entry.is_ours(item)]

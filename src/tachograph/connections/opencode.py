@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tachograph.config import Surroundings
-from tachograph.connections.contract import Connection, Target
+from tachograph.connections.contract import ONE_SIGNAL, Connection, Target
 from tachograph.connections.edits import JSON_RELAXED, Edit, Entry, SettingsEdit
 from tachograph.connections.shell import blocks
 
@@ -38,4 +38,4 @@ def _edits(where: Surroundings, target: Target) -> list[Edit]:
     ]
 
 
-OPENCODE: Final = Connection("opencode", "opencode", "OpenCode", ("opencode",), _folder, _edits)
+OPENCODE: Final = Connection("opencode", "opencode", "OpenCode", ("opencode",), _folder, _edits, winning=ONE_SIGNAL)
