@@ -286,6 +286,48 @@ def test_calls_that_stand_alone_are_one_session(start: Start, home: Path, capsys
     assert len({row["session_id"] for row in rows}) == 1
 
 
+CALLBACKS = """
+import asyncio
+from opentelemetry import trace
+framework = trace.get_tracer("opentelemetry.instrumentation.langchain")
+library = trace.get_tracer("com.anthropic.sdk.python")
+
+def call(name):
+    chat = framework.start_span(name)  # told by a callback: it is nobody's context
+    with library.start_as_current_span("call"):
+        trace.get_tracer("http").start_span("request").end()
+    chat.end()
+
+call("first")
+async def both():
+    async def one(name):
+        chat = framework.start_span(name)
+        await asyncio.sleep(0)
+        library.start_span("call").end()
+        chat.end()
+    await asyncio.gather(one("second"), one("third"))
+asyncio.run(both())
+library.start_span("alone").end()
+"""
+
+
+def test_calls_lie_in_the_step_that_a_callback_told_of(start: Start, home: Path) -> None:
+    """Also where two run at once; what lies in them goes along, and what stands alone stays alone."""
+    start(CALLBACKS)
+    spans = {span.span_id: span for span in spooled(home)}
+
+    def places(name: str) -> set[tuple[str, bool]]:
+        found = [(span, spans.get(span.parent_id)) for span in spans.values() if span.name == name]
+        return {
+            (above.name if above else "", above is None or above.trace_id == span.trace_id) for span, above in found
+        }
+
+    assert len(spans) == 8
+    assert places("call") == {("first", True), ("second", True), ("third", True)}
+    assert places("request") == {("call", True)}
+    assert places("alone") == {("", True)}
+
+
 def test_a_spool_that_cannot_be_written_stops_nothing(start: Start, home: Path) -> None:
     home.mkdir()
     (home / "spool").write_text("", "utf-8")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from . import providers
+from . import places, providers
 
 # Who and where: a call is its parent's and its baggage's where it does not say so itself.
 IDENTITY = (
@@ -44,12 +44,14 @@ def tap(module: ModuleType) -> None:
 
     def start(self: Any, start_time: int | None = None, parent_context: Any = None) -> None:
         started(self, start_time, parent_context)
-        setattr(self, _NOTE, (get_current_span(parent_context), get_all(parent_context)))
+        above = places.around(self, get_current_span(parent_context))
+        setattr(self, _NOTE, (above, get_all(parent_context)))
 
     def end(self: Any, end_time: int | None = None) -> None:
         was_open = self.end_time is None
         ended(self, end_time)
         if was_open and self.end_time is not None:
+            places.left(self)
             write(self)
 
     span_class.start, span_class.end = start, end
@@ -78,11 +80,11 @@ def _request(span: Any, resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def _span(span: Any) -> dict[str, Any]:
-    context, parent, status = span.get_span_context(), span.parent, span.status
+    context, status = span.get_span_context(), span.status
     return {
-        "traceId": f"{context.trace_id:032x}",
+        "traceId": f"{_trace_of(span):032x}",
         "spanId": f"{context.span_id:016x}",
-        "parentSpanId": f"{parent.span_id:016x}" if parent is not None else "",
+        "parentSpanId": f"{_parent_of(span):016x}" if _parent_of(span) else "",
         "traceState": context.trace_state.to_header() if context.trace_state else "",
         "flags": int(context.trace_flags),
         "name": span.name,
@@ -109,6 +111,22 @@ def _span(span: Any) -> dict[str, Any]:
     }
 
 
+def _parent_of(span: Any) -> int:
+    """The id of the span that it lies in, 0 where it stands alone."""
+    above: Any = getattr(span, _NOTE, (None,))[0]
+    if hasattr(above, _NOTE):
+        return int(above.get_span_context().span_id)
+    return int(span.parent.span_id) if span.parent is not None else 0
+
+
+def _trace_of(span: Any) -> int:
+    """The trace of the outermost span that it lies in within this program."""
+    at, seen = span, 0
+    while hasattr(above := getattr(at, _NOTE, (None,))[0], _NOTE) and seen < _ANCESTORS_MAX:
+        at, seen = above, seen + 1
+    return int(at.get_span_context().trace_id)
+
+
 def _attributes(span: Any) -> dict[str, Any]:
     """The span's own, and who and where from its baggage and its nearest ancestors."""
     own = dict(span.attributes or {})
@@ -121,7 +139,7 @@ def _attributes(span: Any) -> dict[str, Any]:
                 if key in told:
                     found.setdefault(key, told[key])
         at, seen = above, seen + 1
-    is_alone = span.parent is None and any(key in own for key in _MODELS)
+    is_alone = not _parent_of(span) and any(key in own for key in _MODELS)
     if is_alone and not any(key in found for key in _SESSIONS):
         found["session.id"] = f"{run}-{os.getpid()}"
     return {**found, **own}
