@@ -45,7 +45,7 @@ class Server:
         environment = dict(os.environ) | {f"TACHOGRAPH_{name}": f"127.0.0.1:{port}" for name, port in ports.items()}
         environment |= {"TACHOGRAPH_HOME": str(home)}
         started = time.monotonic()
-        command = [sys.executable, "-m", "tachograph", "up", "--no-demo"]
+        command = [sys.executable, "-m", "tachograph", "up", "--no-demo", "--follow", "off"]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         while True:
             try:
