@@ -22,11 +22,18 @@ _LOOK_S = 0.1
 
 LISTING = {"command": "ls -1", "description": "list the files"}
 PROMPT = "LOOK-AROUND please say which files are here"
+REFUSED = "TRY-AGAIN please read a file that is not there"
 _SHELL_TOOLS = ["Bash", "bash", "exec_command", "shell_command", "shell", "run_shell_command", "exec"]
 _INPUTS: Json = {
     "exec_command": {"cmd": "ls -1"},
     "shell_command": {"command": "ls -1"},
     "shell": {"command": ["bash", "-lc", "ls -1"]},
+}
+_FAILING = {"command": "cat nothing.txt", "description": "read a file that is not there"}
+_FAILING_INPUTS: Json = {
+    "exec_command": {"cmd": "cat nothing.txt"},
+    "shell_command": {"command": "cat nothing.txt"},
+    "shell": {"command": ["bash", "-lc", "cat nothing.txt"]},
 }
 SCENARIO: Json = {
     "match": {
@@ -36,7 +43,16 @@ SCENARIO: Json = {
                 "tools": [{"names": _SHELL_TOOLS, "input": LISTING, "inputs": _INPUTS}],
             },
             {"text": "There is one file, README.md."},
-        ]
+        ],
+        # The first attempt is refused, then a tool fails.
+        "TRY-AGAIN": [
+            {
+                "error": {"status": 429, "times": 1, "headers": {"retry-after": "1"}},
+                "text": "I look for it.",
+                "tools": [{"names": _SHELL_TOOLS, "input": _FAILING, "inputs": _FAILING_INPUTS}],
+            },
+            {"text": "It is not there."},
+        ],
     },
 }
 
@@ -271,10 +287,10 @@ class Place:
         assert done.returncode in (0, 1), done.stderr.decode()
         return json.loads(done.stdout)
 
-    def run(self) -> subprocess.CompletedProcess[str]:
+    def run(self, prompt: str = PROMPT) -> subprocess.CompletedProcess[str]:
         """Ask the agent, in a shell as its user has it."""
         return subprocess.run(
-            ["bash", "-c", f". ~/.bashrc; {self.agent.command} </dev/null"],
+            ["bash", "-c", f". ~/.bashrc; {self.agent.command.replace(PROMPT, prompt)} </dev/null"],
             env=self.environment,
             cwd=self.project,
             capture_output=True,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli_agents import AGENTS, PROMPT, SCENARIO, Agent, Place
+from cli_agents import AGENTS, PROMPT, REFUSED, SCENARIO, Agent, Place
 from fake_llm import FakeLlm
 
 pytestmark = pytest.mark.clients
@@ -74,6 +74,22 @@ def test_what_is_billed_is_in_the_ledger(agent: Agent, tmp_path: Path) -> None:
     after = place.files()
     assert {name: after.get(name) for name in before} == before
     assert not [name for name in after if name not in before and b"tachograph" in after[name]]
+
+
+@each_agent
+def test_a_refused_attempt_is_no_answer(agent: Agent, tmp_path: Path) -> None:
+    """A provider refuses once, then a tool fails: what it answered is counted once, and nothing is made of the rest."""
+    with FakeLlm(SCENARIO) as llm:
+        place = Place(agent, tmp_path / "place", llm.url)
+        with place.server():
+            place.tachograph("connect", agent.name)
+            done = place.run(REFUSED)
+            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+            place.tachograph("import")
+            truth, said = billed(llm), told(place)
+            assert truth["failed_calls"] >= 1
+            assert said.pop("failed_calls") <= truth.pop("failed_calls")  # not every agent tells of each attempt
+            assert said == truth
 
 
 @each_agent
