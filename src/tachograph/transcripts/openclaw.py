@@ -148,7 +148,8 @@ class _Reading:
         self.page.state = self._state(whole_state, session_id)
         known = len(self.page.events)
         try:
-            _understand(line, self.page.state, self.page)
+            if line.get("type") != "session":  # the header, by which the session began
+                _understand(line, self.page.state, self.page)
         finally:
             self.page.state = whole_state
         session = self._session(session_id)
