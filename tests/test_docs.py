@@ -192,7 +192,7 @@ def test_every_setting_is_documented() -> None:
 @each_page
 def test_variables_exist(page: Path) -> None:
     known = {setting.env for setting in SETTINGS} | {"TACHOGRAPH_GOLDEN"}
-    for source in (ROOT / "integrations").rglob("*.ts"):  # what plug-ins of agents read and hand down
+    for source in (ROOT / "integrations").rglob("*/src/*.[jt]s"):  # what plug-ins of agents read and hand down
         known |= set(re.findall(r"process\.env\.(TACHOGRAPH_\w+)", text_of(source)))
     for name in re.findall(r"\bTACHOGRAPH_[A-Z_]+[A-Z]\b", text_of(page)):
         assert name in known, f"{name_of(page)}: no such setting: {name}"
