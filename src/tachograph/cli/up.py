@@ -81,5 +81,5 @@ def _greeting(settings: Settings, started: Server) -> list[str]:
         f"  OTLP/HTTP  {doors.otlp_http or 'off'}",
         f"  OTLP/gRPC  {doors.otlp_grpc or 'off'}",
         f"  data       {settings.home}",
-        "Connect an agent: tachograph doctor --connect. Stop: Ctrl-C.",
+        "Connect an agent: tachograph connect. Stop: Ctrl-C.",
     ]
