@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from tachograph.config import Surroundings
+from tachograph.hooks import openclaw_run
 from tachograph.hooks.openclaw_run import (
     CALLS_MAX,
     CHATS_MAX,
-    NAME,
     TOOLS_MAX,
     Call,
     Chat,
@@ -32,6 +32,8 @@ from tachograph.hooks.pi_run import digest, short
 from tachograph.lines import Page, read_lines, record, time_ns, told, words
 from tachograph.model import Batch
 from tachograph.vocabulary import truth, whole
+
+NAME: Final = openclaw_run.NAME
 
 Step = Callable[[Telling, Chat, Line, int], None]
 
