@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -281,6 +282,16 @@ def test_a_list_that_is_no_list(where: Surroundings, target: Target) -> None:
     with pytest.raises(ConfigError, match="packages"):
         connect(BY_NAME["pi"], where, target)
     assert path.read_text() == '{"packages": "x"}'
+
+
+@each
+def test_by_hand_is_what_the_command_would_write(name: str, where: Surroundings, target: Target) -> None:
+    told = applying.by_hand(BY_NAME[name], where, target)
+    for plug in re.findall(r'"([^"]*integrations[^"]*)"', told[0][1]):
+        assert (Path(plug) / "package.json").is_file(), "a folder that is there before anything was copied"
+    connect(BY_NAME[name], where, target)
+    by_hand = applying.by_hand(BY_NAME[name], where, target)
+    assert (where.user_home / SETTINGS[name]).read_text("utf-8") == by_hand[0][1]
 
 
 # --- shells ----------------------------------------------------------------------------------------------------------

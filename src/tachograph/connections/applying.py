@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,15 @@ def _says_anything(text: str) -> bool:
 def by_hand(connection: Connection, where: Surroundings, target: Target) -> list[tuple[Path, str]]:
     """What to write by hand instead: each file, and what it would hold if it held nothing else."""
     told = [(edit.path, edit.applied("", None)) for edit in connection.edits(where, target)]
+    if connection.plugin and not plugin.place(target.home, connection.plugin).is_dir():
+        copied, here = plugin.place(target.home, connection.plugin), plugin.shipped(connection.plugin)
+        told = [(path, text.replace(_quoted(copied), _quoted(here))) for path, text in told]
     return [(path, text) for path, text in told if text]
+
+
+def _quoted(path: Path) -> str:
+    """A path as it stands within the quotes of a settings file."""
+    return json.dumps(str(path), ensure_ascii=False)[1:-1]
 
 
 def needs_plugin(connection: Connection, target: Target, is_undo: bool) -> bool:
