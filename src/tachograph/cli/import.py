@@ -44,7 +44,7 @@ _COLUMNS = (
     Column("cost", True),
 )
 _REFUSED_SHOWN = 10
-_MEMORY_BYTES = 96 << 20
+_MEMORY_BYTES = 48 << 20
 
 
 class Found(NamedTuple):
