@@ -317,16 +317,20 @@ def test_an_earlier_attempt_stands_beside_its_call_and_takes_no_span_from_it(tmp
 
 
 def child(
-    at: float, session: str, parent: str, call: str = "", lineage: str = "subagent", **meaning: object
+    at: float, session: str, parent: str, call: str = "", lineage: str = "subagent", subagent: str = ""
 ) -> list[Event]:
     """The records of a session that comes from another: its task and one call."""
-    told = {"session_id": session, "parent_session_id": parent, "lineage": lineage, "parent_tool_call_id": call}
-    usage = Usage(input_uncached=5, output=7)
-    return [
-        event(at, role="prompt", prompt_id="task", **told, **meaning),
-        event(at + 0.1, role="model_call", is_call=True, request_id=f"request {session}", usage=usage,
-              response_model="task", **told, **meaning),
-    ]  # fmt: skip
+    task = event(at, role="prompt", prompt_id="task")
+    used = Usage(input_uncached=5, output=7)
+    call_ = event(
+        at + 0.1, role="model_call", is_call=True, request_id=f"r {session}", usage=used, response_model="task"
+    )
+    for made in (task, call_):
+        told = made.meaning
+        assert told is not None
+        told.session_id, told.parent_session_id, told.lineage = session, parent, lineage
+        told.parent_tool_call_id, told.subagent = call, subagent
+    return [task, call_]
 
 
 def test_the_session_of_a_sub_agent_stands_below_the_tool_run_that_started_it(store: DuckStore) -> None:

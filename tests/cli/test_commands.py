@@ -367,7 +367,7 @@ def test_examples_of_up_parse() -> None:
         ["usage", "--since", "today", "--until", "yesterday"],
         ["usage", "--timezone", "Mars/Olympus"],
         ["usage", "--where", "agent:"],
-        ["usage", "--where", "\"no end"],
+        ["usage", "--where", '"no end'],
         ["usage", "--where", "output_tokens>many"],
         ["usage", "--where", "colour=red"],
         ["explain", "nothing"],

@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tachograph.cli import formats
-from tachograph.cli.arguments import matches
 from tachograph.cli.periods import parse
 from tachograph.cli.tables import Column, fit, shorten, width
 from tachograph.errors import ConfigError
-from tachograph.scan import Match
 
 NOW = datetime(2026, 11, 21, 14, 30, tzinfo=UTC)
 
@@ -124,15 +122,3 @@ def test_columns_fit_or_only_what_must_stay_is_left(columns: list[tuple[int, int
         assert all(size <= column.width_min or not column.width_min for column, size in kept)
     if sum(widths) + 2 * (len(widths) - 1) <= available:
         assert fitted == widths
-
-
-def test_conditions_take_the_type_of_their_column() -> None:
-    assert matches(["model=4", "output_tokens>=1000", "is_demo=true", "title~x=y", "session=s"], "calls") == (
-        Match("model", "=", "4"),
-        Match("output_tokens", ">=", 1000),
-        Match("is_demo", "=", True),
-        Match("title", "contains", "x=y"),
-        Match("session_id", "=", "s"),
-    )
-    with pytest.raises(ConfigError, match="whole number"):
-        matches(["output_tokens=x"], "calls")
