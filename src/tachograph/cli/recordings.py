@@ -114,7 +114,7 @@ def _transcript(path: Path) -> Iterator[Batch]:
     position = ""
     while True:
         batch, after = kind.read(path, position)
-        if after == position or not (batch.events or batch.spans or batch.points):
+        if after == position:
             return
         position = after
         yield batch

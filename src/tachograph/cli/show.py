@@ -141,7 +141,8 @@ _ERROR_MAX = 48
 def _label(node: Node, about: str) -> str:
     word = _ROLES.get(node.role, ("", ()))[0]
     name = {"model_call": node.model, "tool_run": node.tool_name, "agent": node.subagent}.get(node.role) or node.name
-    parts = [word, "" if node.role == "prompt" and about else name, f"“{about}”" if about else ""]
+    says_nothing = name.rpartition(".")[2] == word or (node.role == "prompt" and about)  # agent.turn is a turn
+    parts = [word, "" if says_nothing else name, f"“{about}”" if about else ""]
     if node.is_error:
         error = " ".join((node.error or "failed").split())
         parts.append(f"✗ {error if len(error) <= _ERROR_MAX else error[: _ERROR_MAX - 1] + '…'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from tachograph import __version__
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     def ready(started: Server) -> None:
         running.publish(settings.home, where(started))
         write_lines(_greeting(settings, started))
+        sys.stdout.flush()  # whoever waits for it at the other end of a pipe waits for this
         if arguments.demo:
             from tachograph.cli.demo import play_if_empty
 

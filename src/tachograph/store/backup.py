@@ -94,14 +94,14 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def restore(source: Path, folder: Path) -> None:
-    """Copy a backup into a folder that is empty or not there; raises ConfigError where it is not.
+    """Copy a backup into a folder that holds no store; raises ConfigError where it does. What else is there stays.
 
     The database comes last and by a rename: a restore that broke off leaves no store that looks whole.
     """
     database = source / DATABASE_NAME
     if not database.is_file():
         raise ConfigError(f"{source}: got no {DATABASE_NAME} in it; expected a folder written by a backup")
-    require_empty(folder)
+    require_no_store(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in sorted((source / SEALED_NAME).rglob("*.parquet")):
         target = folder / path.relative_to(source)
@@ -115,6 +115,16 @@ def restore(source: Path, folder: Path) -> None:
             fsync(target)
     partial.replace(folder / DATABASE_NAME)
     fsync(folder)
+
+
+def require_no_store(folder: Path) -> None:
+    """Raise ConfigError where the folder holds a store or a part of one, or is none."""
+    found = next((name for name in (DATABASE_NAME, LOG_NAME, SEALED_NAME) if (folder / name).exists()), None)
+    if found is not None or (folder.exists() and not folder.is_dir()):
+        raise ConfigError(
+            f"{folder}: got {found or 'a file'} there already; expected a home without a store",
+            "name another home, or move what is there away",
+        )
 
 
 def require_empty(folder: Path) -> None:

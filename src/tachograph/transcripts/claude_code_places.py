@@ -32,7 +32,8 @@ def enter(line: Line, state: dict[str, Any]) -> None:
     """
     for name, value in (("cwd", line.cwd), ("branch", line.git_branch), ("version", line.version)):
         if value and isinstance(value, str):
-            state[name] = value
+            # In a folder that is no repository it says HEAD, as git does where no branch is checked out.
+            state[name] = "" if name == "branch" and value == "HEAD" else value
     origin = record(line.forked_from)
     session = words(line.session_id)
     if words(origin.get("sessionId")):
