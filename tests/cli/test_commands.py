@@ -330,7 +330,11 @@ def test_help_ends_with_two_examples(command: str, capsys: pytest.CaptureFixture
     assert all(line.strip().startswith(f"tachograph {command}") for line in last[1:])
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "up"])
+# Servers, and what becomes another program: they run in tests of their own.
+APART = ("up", "relay", "run")
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in APART])
 def test_examples_run(
     command: str, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -338,7 +342,7 @@ def test_examples_run(
     monkeypatch.chdir(tmp_path)
     for name, folder in (("codex", "codex-errors"), ("claude-code", "claude-code-content"), ("pi", "pi")):
         shutil.copytree(CAPTURES / folder, tmp_path / "recordings" / name)
-    reads = command in ("usage", "sessions", "show", "explain", "search", "sql", "doctor", "tail", "backup")
+    reads = command in ("usage", "sessions", "show", "explain", "search", "sql", "otlp", "doctor", "tail", "backup")
     if command == "restore":
         for target in ("tachograph-backup", "tachograph-2026-11-21"):
             assert main(["backup", target, "--home", str(filled)]) == 0
@@ -352,9 +356,10 @@ def test_examples_run(
     assert not capsys.readouterr().err
 
 
-def test_examples_of_up_parse() -> None:
-    for example in import_module("tachograph.cli.up").EXAMPLES:
-        assert build_parser().parse_args(shlex.split(example)[1:]).command == "up"
+@pytest.mark.parametrize("command", APART)
+def test_the_other_examples_parse(command: str) -> None:
+    for example in import_module(f"tachograph.cli.{command}").EXAMPLES:
+        assert build_parser().parse_args(shlex.split(example)[1:]).command == command
 
 
 @pytest.mark.parametrize(
