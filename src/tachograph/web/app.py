@@ -17,7 +17,7 @@ from tachograph.scan import Reader
 from tachograph.web.api import owner
 from tachograph.web.guard import LOOPBACK_NAMES, SECURITY_HEADERS, Guard
 from tachograph.web.live import live
-from tachograph.web.pages import call, login, overview, session, sessions, text, trace
+from tachograph.web.pages import call, calls, groups, login, models, overview, session, sessions, text, trace
 from tachograph.web.rendering import DEFAULT_OTLP, STATIC, Site, render
 
 _FILES: Final = {path.name: path for path in STATIC.iterdir() if path.is_file()}
@@ -60,6 +60,9 @@ def create_app(
     routes = [
         page("/", overview.overview),
         page("/sessions", sessions.sessions),
+        page("/calls", calls.calls),
+        page("/models", models.models),
+        page("/by/{dimension}", groups.groups),
         page("/sessions/{session_id:path}", session.session),
         page("/traces/{trace_id}", trace.trace),
         page("/traces/{trace_id}/rows", trace.rows),

@@ -90,6 +90,13 @@ class Asked:
             self.error = error
             return (Match("session_id", "in", []),)
 
+    def during(self, table: Table, period: Period) -> tuple[Condition, ...]:
+        """The filter and the period as conditions: calls that began in it, sessions that were alive in it."""
+        last = "start_ns" if table == "calls" else "end_ns"
+        since = (Match(last, ">=", period.since_ns),) if period.since_ns is not None else ()
+        until = (Match("start_ns", "<", period.until_ns),) if period.until_ns is not None else ()
+        return (*self.where(table), *since, *until)
+
     def period(self) -> Period:
         """The period: `?from=` and `?to=` (days or times, in the browser's zone), else `?range=`."""
         now = datetime.fromtimestamp(self.look.now_ns / _NANO, self.look.zone)

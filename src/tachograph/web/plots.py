@@ -60,7 +60,7 @@ def plot(chart: Plot, name: str, fallback: Markup | str = "") -> Markup:
         data = data.replace(sign, escaped)
     return Markup(
         f'<div class="plot" data-plot data-name="{escape(name)}" role="img" aria-label="{escape(name)}">'
-        f'<script type="application/json">{data}</script>{escape(fallback)}</div>'
+        f'<script type="application/json">{data}</script><div class="plot-still">{escape(fallback)}</div></div>'
     )
 
 

@@ -29,7 +29,13 @@ ZONE_COOKIE: Final = "tz"  # the browser's own zone, set by the page's script
 
 
 # The pages of the menu, in order: address and name.
-NAVIGATION: Final = (("/", "Overview"), ("/sessions", "Sessions"))
+NAVIGATION: Final = (
+    ("/", "Overview"),
+    ("/sessions", "Sessions"),
+    ("/calls", "Calls"),
+    ("/models", "Models"),
+    ("/by/agent", "Groups"),
+)
 
 
 class Site(Struct, frozen=True):

@@ -1,81 +1,100 @@
-"""The first page: what was used and what it cost over a period, by model, by agent, and the newest sessions."""
+"""The first page: what was used and what it cost over a period, against the one before, by whatever one likes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tachograph.connections import ANY_SDK
-from tachograph.questions import TIMES, usage
 from tachograph.questions import sessions as list_sessions
+from tachograph.questions import usage
+from tachograph.questions.activity import Outlook, activity, outlook
 from tachograph.registry import CONNECTIONS
 from tachograph.scan import Agg, Reader, Scan
 from tachograph.web import units
-from tachograph.web.charts import COLOURS, Bar, Stack, parts_bar, share_bar, stacked
+from tachograph.web.asking import Asked, Period
+from tachograph.web.charts import Bar, Stack, parts_bar, share_bar, stacked
 from tachograph.web.pages.sessions import kind_of, with_costs
-from tachograph.web.rendering import DEFAULT_OTLP, Look, Site, look_of, render
+from tachograph.web.plots import Plot, Series, Unit, plot, rounded
+from tachograph.web.rendering import DEFAULT_OTLP, Site, render
 
-_NEWEST: Final = 12
-_TABLE_ROWS: Final = 8
+_LISTED: Final = 8
 _NANO: Final = 1_000_000_000
-OTHER: Final = "other models"
+_COLOURS: Final = 7  # named series of a chart; the rest is one more
+_OTHER: Final = "others"
+SHOWS: Final[dict[str, tuple[str, Unit, tuple[str, ...]]]] = {
+    "cost": ("Cost", "dollars", ("cost_usd",)),
+    "tokens": ("Tokens", "tokens", ("input_tokens", "output_tokens")),
+    "calls": ("Calls", "count", ("calls", "failed_calls")),
+}
+# What the chart can be split by -> how people call several of it.
+SPLITS: Final = {
+    "model": "models",
+    "agent": "agents",
+    "project": "projects",
+    "channel": "channels",
+    "user": "users",
+    "team": "teams",
+}
 
 
-class Range(NamedTuple):
-    """A period to look at: the width of its buckets, how many of them make one bar, and how many days it has."""
+_WRITTEN: Final[dict[Unit, Callable[[float], str]]] = {
+    "dollars": lambda value: units.money(round(value * _NANO)),
+    "tokens": lambda value: units.tokens(round(value)),
+    "count": lambda value: units.count(round(value)),
+}
+
+
+class Figure(NamedTuple):
+    """One number of the period with what it was in the period before, None where there is nothing to compare."""
 
     name: str
-    words: str
-    width: str
-    per_bar: int
-    days: int | None
+    value: float | int | None
+    before: float | int | None
+    unit: str  # money | tokens | count | share
+    href: str
+    what: str = ""
 
-
-RANGES: Final = {
-    one.name: one
-    for one in (
-        Range("24h", "24 hours", "hour", 1, 1),
-        Range("7d", "7 days", "hour", 4, 7),
-        Range("30d", "30 days", "day", 1, 30),
-        Range("all", "all time", "day", 1, None),
-    )
-}
-# What the chart shows -> (words, how a value is written, which counters of a row it adds up).
-SHOWS: Final[dict[str, tuple[str, Callable[[float], str], tuple[str, ...]]]] = {
-    "cost": ("Cost", lambda value: units.money(round(value)), ("cost_usd",)),
-    "tokens": ("Tokens", lambda value: units.tokens(round(value)), ("input_tokens", "output_tokens")),
-    "calls": ("Calls", lambda value: units.count(round(value)), ("calls", "failed_calls")),
-}
+    @property
+    def change(self) -> float | None:
+        """The change as a part of what was before, None where that says nothing."""
+        if self.value is None or not self.before:
+            return None
+        return (self.value - self.before) / self.before
 
 
 def overview(site: Site, request: Request) -> Response:
-    """The page; `?range=` and `?show=` choose, what is unknown among them is the default."""
+    """The page; `?range=`, `?q=`, `?show=` and `?by=` choose, what is unknown among them is the default."""
     sequence = site.reader.sequence()
-    look = look_of(site, request)
-    range_ = RANGES.get(request.query_params.get("range", ""), RANGES["7d"])
-    show = request.query_params.get("show", "cost")
-    show = show if show in SHOWS else "cost"
-    since_ns, edges, width = _period(site.reader, range_, look)
-    by_time = usage(site.reader, (width, "model"), since_ns, timezone=look.timezone)
-    models = usage(site.reader, "model", since_ns)
-    agents = usage(site.reader, "agent", since_ns)
-    totals = models["totals"]
-    chart = _chart(by_time["rows"], models["rows"], edges, width, show, range_.per_bar)
-    words, shown, _ = SHOWS[show]
-    newest = list_sessions(site.reader, since_ns=since_ns, limit=_NEWEST)
+    asked = Asked(site, request)
+    where = asked.where("calls")
+    period = asked.period()
+    show, split = asked.choice("show", SHOWS, "cost"), asked.choice("by", SPLITS, "model")
+    by_time = usage(site.reader, (period.width, split), period.since_ns, period.until_ns, where, asked.look.timezone)
+    totals = by_time["totals"]
+    before = asked.before(period)
+    earlier = usage(site.reader, (), *before, where)["totals"] if before else None
+    sessions_where = asked.where("sessions")
+    newest = list_sessions(site.reader, period.since_ns, period.until_ns, sessions_where, limit=_LISTED)
+    costly = list_sessions(
+        site.reader, period.since_ns, period.until_ns, sessions_where, order_by=("cost_nanousd", True), limit=_LISTED
+    )
+    now = activity(site.reader, period.since_ns, period.until_ns, sessions_where)
+    was = activity(site.reader, *before, sessions_where) if before else None
+    ahead = outlook(site.reader, asked.look.now_ns, asked.look.timezone, where)
     return render(
         site, request, "overview.html",
-        sequence=sequence, look=look, is_empty=not newest and _is_empty(site.reader),
-        connect=_connect(site.otlp), otlp=site.otlp, ranges=RANGES.values(), range=range_, shows=SHOWS, show=show,
-        totals=totals, cost_nanousd=nanousd(totals["cost_usd"]), costs=_costs(totals), token_bar=_token_bar(totals),
-        chart=chart, chart_svg=stacked(chart, shown, f"{words} over time by model"), peak=shown(chart.peak),
-        first_label=edges[0] if edges else "", last_label=edges[-1] if edges else "",
-        models=_table(models["rows"], "model"), agents=_table(agents["rows"], "agent"),
-        more_models=max(0, len(models["rows"]) - _TABLE_ROWS), more_agents=max(0, len(agents["rows"]) - _TABLE_ROWS),
+        sequence=sequence, look=asked.look, asked=asked, period=period,
+        is_empty=not newest and _is_empty(site.reader), connect=_connect(site.otlp), otlp=site.otlp,
+        shows=SHOWS, show=show, splits=SPLITS, split=split, totals=totals,
+        cost=_cost(totals, earlier),
+        costs=_costs(totals), token_bar=_token_bar(totals), figures=_figures(asked, totals, earlier, now, was),
+        chart=_chart(asked, by_time["rows"], period, show, split),
+        groups=[_group(asked, by_time["rows"], split), _group(asked, *_other(site, asked, period, split))],
+        ahead=ahead, today=_today(ahead), costly=with_costs(site.reader, [r for r in costly if r["cost_nanousd"]]),
         sessions=with_costs(site.reader, newest),
     )  # fmt: skip
 
@@ -105,56 +124,130 @@ def _connect(otlp: str) -> dict[str, tuple[list[str], str]]:
     }
 
 
-def _period(reader: Reader, range_: Range, look: Look) -> tuple[int | None, list[str], str]:
-    """When the period starts (None = with everything), the labels of its buckets, and their width."""
-    now = datetime.fromtimestamp(look.now_ns / _NANO, look.zone)
-    if range_.days is None:
-        return _all_time(reader, now)
-    if range_.width == "hour" and range_.days == 1:
-        start = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
-    else:
-        start = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=range_.days - 1)
-    return int(start.timestamp()) * _NANO, _labels(start, now, range_.width), range_.width
+def _cost(totals: dict[str, Any], earlier: dict[str, Any] | None) -> Figure:
+    before = nanousd(earlier["cost_usd"]) if earlier else None
+    return Figure("Cost", nanousd(totals["cost_usd"]), before, "money", "")
 
 
-def _all_time(reader: Reader, now: datetime) -> tuple[None, list[str], str]:
-    first = reader.scan(Scan("calls", {"first": Agg("min", "start_ns")})).data["first"][0]
-    start = datetime.fromtimestamp(first / _NANO, now.tzinfo) if first else now
-    days = (now - start).days
-    width = "day" if days < 100 else "week" if days < 700 else "month"
-    # 20 years: one call with a broken clock must not draw a bar for every week since 1970.
-    start = max(start, now - timedelta(days=7305)).replace(hour=0, minute=0, second=0, microsecond=0)
-    return None, _labels(start, now, width), width
+def _figures(
+    asked: Asked,
+    totals: dict[str, Any],
+    earlier: dict[str, Any] | None,
+    now: dict[str, int],
+    was: dict[str, int] | None,
+) -> list[Figure]:
+    """The numbers of the period in the order of the page, each with the address of what is behind it."""
+
+    def of(name: str) -> int | None:
+        return earlier[name] if earlier else None
+
+    def was_of(name: str) -> int | None:
+        return was[name] if was else None
+
+    calls, sessions = asked.link("/calls"), asked.link("/sessions")
+    failed = asked.link("/calls", q=f"{asked.filter} error:true".strip())
+    whole = "of the sessions that were alive in the period, whole"
+    return [
+        Figure("calls", totals["calls"], of("calls"), "count", calls, "model calls that went well"),
+        Figure(
+            "failed", totals["failed_calls"], of("failed_calls"), "count", failed, "calls that failed or were aborted"
+        ),
+        Figure("cache hits", _share(totals), _share(earlier), "share", calls, "input tokens that came from the cache"),
+        Figure("sessions", now["sessions"], was_of("sessions"), "count", sessions, "alive in the period"),
+        Figure("prompts", now["prompts"], was_of("prompts"), "count", sessions, whole),
+        Figure("tool runs", now["tool_runs"], was_of("tool_runs"), "count", sessions, whole),
+        Figure("tool errors", now["tool_errors"], was_of("tool_errors"), "count", sessions, whole),
+    ]
 
 
-def _labels(start: datetime, now: datetime, width: str) -> list[str]:
-    """Every bucket from start to now by the name that `usage` gives it."""
-    step = timedelta(hours=1) if width == "hour" else timedelta(days=1)
-    labels: dict[str, None] = {}
-    at = start
-    while at <= now:
-        labels[at.strftime(TIMES[width])] = None
-        at += step
-    return list(labels)
+def _share(totals: dict[str, Any] | None) -> float | None:
+    if not totals or totals["cache_read_tokens"] is None or not totals["input_tokens"]:
+        return None
+    return float(totals["cache_read_tokens"] / totals["input_tokens"])
 
 
-def _chart(
-    rows: list[dict[str, Any]], models: list[dict[str, Any]], edges: list[str], width: str, show: str, per_bar: int
-) -> Stack:
-    """Bars of the largest models, the rest as one; calls outside the edges (clocks ahead) fall off the chart."""
-    counters = SHOWS[show][2]
-    scale = _NANO if show == "cost" else 1
-    largest = sorted(models, key=lambda row: -sum(row[c] or 0 for c in counters))
-    names = [row["model"] for row in largest[: COLOURS - 1]]
-    series = names + ([OTHER] if len(largest) > len(names) else [])
-    at_of = {label: number // per_bar for number, label in enumerate(edges)}
-    bars = [Bar(label, [0.0] * len(series)) for label in edges[::per_bar]]
+def size_of(row: dict[str, Any], counters: Sequence[str]) -> float:
+    """What a row of `usage` adds to a chart of these counters."""
+    return float(sum(row[counter] or 0 for counter in counters))
+
+
+def _chart(asked: Asked, rows: list[dict[str, Any]], period: Period, show: str, split: str) -> dict[str, Any]:
+    """Bars of the largest of a split, the rest as one; calls outside the period (clocks ahead) fall off the chart."""
+    words, unit, counters = SHOWS[show]
+    sums: dict[str, float] = {}
     for row in rows:
-        at = at_of.get(row[width])
+        sums[row[split]] = sums.get(row[split], 0.0) + size_of(row, counters)
+    names = sorted(sums, key=lambda name: (-sums[name], name))
+    largest = names[:_COLOURS]
+    labels = period.labels[:: period.per_bar]
+    place_of = {label: at // period.per_bar for at, label in enumerate(period.labels)}
+    values = {name: [0.0] * len(labels) for name in [*largest, *([_OTHER] if len(names) > len(largest) else [])]}
+    for row in rows:
+        at = place_of.get(row[period.width])
         if at is not None:
-            place = names.index(row["model"]) if row["model"] in names else len(series) - 1
-            bars[at].values[place] += sum(row[c] or 0 for c in counters) * scale
-    return Stack([name or "unknown model" for name in series], bars)
+            values[row[split] if row[split] in largest else _OTHER][at] += size_of(row, counters)
+    series = [
+        Series(
+            name or f"unknown {split}",
+            rounded(values[name]),
+            "7" if name == _OTHER and name not in largest else str(at),
+            asked.narrowed("/calls", split, name) if name in largest and name else "",
+        )
+        for at, name in enumerate(values)
+    ]
+    made = Plot("stack", unit, labels, series)
+    name = f"{words} over time by {split}"
+    bars = [Bar(label, [one[at] for one in values.values()]) for at, label in enumerate(labels)]
+    drawn = stacked(Stack([one.name for one in series], bars), _WRITTEN[unit], name)
+    return {"svg": plot(made, name, drawn), "peak": made.peak}
+
+
+def _other(site: Site, asked: Asked, period: Period, split: str) -> tuple[list[dict[str, Any]], str]:
+    """The second table of the page: by agent, or by model where agents are the first."""
+    name = "agent" if split != "agent" else "model"
+    where = asked.where("calls")
+    return usage(site.reader, name, period.since_ns, period.until_ns, where)["rows"], name
+
+
+def _group(asked: Asked, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The rows of one dimension by cost, then tokens, with a bar of each one's share of the largest."""
+    merged: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        known = merged.setdefault(row[name], {})
+        for key, value in row.items():
+            if isinstance(value, int | float) and not key.endswith("_ns"):
+                known[key] = (known.get(key) or 0) + value
+            elif value is None:
+                known.setdefault(key, None)
+    for key, row in merged.items():
+        row[name] = key
+    ordered = sorted(merged.values(), key=lambda r: (-(r["cost_usd"] or 0), -(r["input_tokens"] or 0), r[name]))
+    peak = max((row["cost_usd"] or 0.0 for row in ordered), default=0.0)
+    listed = [
+        priced(row)
+        | {
+            "name": row[name],
+            "bar": share_bar(row["cost_usd"] or 0.0, peak),
+            "href": asked.narrowed("/sessions", name, row[name]) if row[name] else "",
+        }
+        for row in ordered[:_LISTED]
+    ]
+    return {"name": name, "rows": listed, "more": max(0, len(ordered) - _LISTED), "href": asked.link(f"/by/{name}")}
+
+
+def _today(ahead: Outlook) -> str:
+    """Today's money from midnight on against the usual day, as a small chart; "" where there is no usual day."""
+    if ahead.usual is None:
+        return ""
+    hours = [f"{hour:02}:00" for hour in range(24)]
+    today: list[float | None] = [*ahead.today, *[None] * (24 - len(ahead.today))]
+    series = [
+        Series("today", rounded(today), "0"),
+        Series(f"a usual {ahead.weekday}", rounded(ahead.usual), "7"),
+    ]
+    made = Plot("line", "dollars", hours, series)
+    name = f"Spent today from midnight on, against a usual {ahead.weekday}"
+    return plot(made, name, f"{units.money(nanousd(ahead.today[-1]))} so far today")
 
 
 def _costs(totals: dict[str, Any]) -> list[tuple[str, str, int]]:
@@ -184,14 +277,3 @@ def _token_bar(totals: dict[str, Any]) -> dict[str, Any]:
     ]
     svg = parts_bar(parts, lambda value: units.tokens(round(value)), "tokens by kind")
     return {"svg": svg, "uncached": uncached, "parts": parts}
-
-
-def _table(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Rows by cost, then tokens, with a bar of each one's share of the largest."""
-
-    def size(row: dict[str, Any]) -> float:
-        return row["cost_usd"] or 0.0
-
-    peak = max(map(size, rows), default=0.0)
-    ordered = sorted(rows, key=lambda row: (-size(row), -(row["input_tokens"] or 0), row[name]))
-    return [priced(row) | {"name": row[name], "bar": share_bar(size(row), peak)} for row in ordered[:_TABLE_ROWS]]

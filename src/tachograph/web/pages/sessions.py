@@ -1,4 +1,4 @@
-"""The list of sessions, newest first, with a filter and pages."""
+"""The list of sessions: newest first or by any column, with the filter of the address."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from starlette.responses import Response
 
 from tachograph.questions import sessions as list_sessions
 from tachograph.questions import usage
+from tachograph.questions.lookup import SESSION_COLUMNS
 from tachograph.scan import Agg, Match, Reader, Scan
-from tachograph.web.rendering import Site, look_of, render
+from tachograph.web import exporting
+from tachograph.web.asking import Asked
+from tachograph.web.rendering import Site, path_of, render
+from tachograph.web.tables import Column, Row, Table
 
 PAGE_ROWS: Final = 50
 # What the address may order by -> column of sessions.
@@ -19,41 +23,83 @@ ORDERS: Final = {
     "newest": "end_ns",
     "cost": "cost_nanousd",
     "tokens": "input_tokens",
+    "output": "output_tokens",
     "calls": "calls",
     "failed": "failed_calls",
+    "prompts": "prompts",
+    "tools": "tool_runs",
+    "title": "title",
+    "agent": "agent",
 }
-_TEXT_CHARS_MAX: Final = 200
 _KINDS: Final = (
     ("cost_billed_usd", "billed"),
     ("cost_source_estimate_usd", "source_estimate"),
     ("cost_computed_usd", "computed"),
     ("cost_notional_usd", "notional"),
 )
+MARKS: Final = {"subagent": "sub-agent", "fork": "fork", "resume": "resumed", "": ""}
 
 
 def sessions(site: Site, request: Request) -> Response:
-    """The page; `?q=` filters, `?order=` and `?page=` move about."""
+    """The page; `?q=` filters, `?order=` and `?page=` move about, `?format=` gives a file of all."""
     sequence = site.reader.sequence()
-    look = look_of(site, request)
-    asked = request.query_params
-    text = asked.get("q", "").strip()[:_TEXT_CHARS_MAX]
-    order = asked.get("order", "newest")
-    order = order if order in ORDERS else "newest"
-    number = int(asked["page"]) if asked.get("page", "").isdecimal() and len(asked["page"]) < 7 else 1
-    number = max(1, number)
+    asked = Asked(site, request, default_range="all")
+    period = asked.period()
+    where = asked.during("sessions", period)
+    if exporting.wanted(asked):
+        rows = exporting.all_rows(site.reader, "sessions", "session_id", SESSION_COLUMNS, where)
+        return exporting.file_of(asked, "sessions", rows)
+    name, is_descending = order = asked.order(ORDERS, "newest")
     found = list_sessions(
         site.reader,
-        text=text,
-        order_by=(ORDERS[order], True),
+        where=where,
+        order_by=(ORDERS[name], is_descending),
         limit=PAGE_ROWS + 1,
-        offset=(number - 1) * PAGE_ROWS,
+        offset=(asked.page - 1) * PAGE_ROWS,
     )
-    total = site.reader.scan(Scan("sessions", {"n": Agg("count")})).data["n"][0]
+    total = site.reader.scan(Scan("sessions", {"n": Agg("count")}, where)).data["n"][0]
+    shown = with_costs(site.reader, found[:PAGE_ROWS])
+    empty = (
+        "No session fits." if asked.filter or period.since_ns else "No sessions yet: the overview says how to connect."
+    )
+    table = Table(
+        _columns(),
+        shown,
+        asked,
+        order,
+        empty,
+        "Sessions",
+        page=asked.page,
+        has_more=len(found) > PAGE_ROWS,
+        total=total,
+    )
     return render(
-        site, request, "sessions.html",
-        sequence=sequence, look=look, sessions=with_costs(site.reader, found[:PAGE_ROWS]), total=total,
-        text=text, order=order, orders=ORDERS, page=number, has_more=len(found) > PAGE_ROWS,
-    )  # fmt: skip
+        site, request, "sessions.html", sequence=sequence, look=asked.look, asked=asked, period=period, table=table
+    )
+
+
+def _columns() -> list[Column]:
+    def session(row: Row) -> str:
+        return path_of("sessions", row["session_id"])
+
+    def place(row: Row) -> str:
+        told = (MARKS.get(row["lineage"], ""), row["project"], row["branch"], row["channel"], row["user"])
+        return " · ".join(part for part in told if part)
+
+    return [
+        Column("name", "Session", order="title", href=session, under=place),
+        Column("agent", "Agent", order="agent", rank="mid"),
+        Column("model_names", "Models", rank="wide"),
+        Column("prompts", "Prompts", "count", order="prompts", rank="wide"),
+        Column("ok_calls", "Calls", "count", order="calls"),
+        Column("failed_calls", "Failed", "failed", order="failed", rank="mid"),
+        Column("tool_runs", "Tools", "count", order="tools", rank="wide"),
+        Column("input_tokens", "Input", "tokens", order="tokens", rank="wide"),
+        Column("output_tokens", "Output", "tokens", order="output", rank="wide"),
+        Column("took_ns", "Took", "duration", rank="wide"),
+        Column("cost_nanousd", "Cost", "cost", order="cost"),
+        Column("end_ns", "Last", "time", order="newest", rank="mid"),
+    ]
 
 
 def with_costs(reader: Reader, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -64,7 +110,19 @@ def with_costs(reader: Reader, rows: Sequence[dict[str, Any]]) -> list[dict[str,
     for where in (Match("session_id", "in", ids), Match("trace_id", "in", traces)):
         if where.value:
             kinds |= {row["session"]: kind_of(row) for row in usage(reader, "session", where=(where,))["rows"]}
-    return [row | {"cost_kind": kinds.get(row["session_id"], ""), "ok_calls": row["calls"] or 0} for row in rows]
+    return [row | _shown(row) | {"cost_kind": kinds.get(row["session_id"], "")} for row in rows]
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """What pages show of a session besides its columns."""
+    models = row["models"] or []
+    more = f" +{len(models) - 2}" if len(models) > 2 else ""
+    return {
+        "ok_calls": row["calls"] or 0,
+        "name": row["title"] or row["session_id"],
+        "model_names": ", ".join(models[:2]) + more,
+        "took_ns": row["end_ns"] - row["start_ns"] if row["start_ns"] and row["end_ns"] else None,
+    }
 
 
 def kind_of(row: dict[str, Any]) -> str:

@@ -1,0 +1,105 @@
+"""Agents, projects, channels, users, teams and the like: one page, the same numbers for each."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tachograph.questions.performance import performance
+from tachograph.scan import Agg, Scan
+from tachograph.web import exporting
+from tachograph.web.asking import Asked, Period
+from tachograph.web.pages.models import ordered
+from tachograph.web.pages.overview import priced
+from tachograph.web.rendering import Site, render
+from tachograph.web.tables import Column, Row, Table
+
+# What calls and sessions can be grouped by -> what several of it are called.
+DIMENSIONS: Final = {
+    "agent": "Agents",
+    "project": "Projects",
+    "channel": "Channels",
+    "user": "Users",
+    "team": "Teams",
+    "branch": "Branches",
+    "repository": "Repositories",
+    "host": "Hosts",
+    "environment": "Environments",
+}
+_SUMS: Final = ("prompts", "tool_runs", "tool_errors")
+ORDERS: Final = {
+    "cost": "cost_nanousd",
+    "sessions": "sessions",
+    "prompts": "prompts",
+    "tools": "tool_runs",
+    "calls": "calls",
+    "failed": "failed_calls",
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "each": "cost_per_session_nanousd",
+    "p95": "p95_ns",
+    "name": "name",
+}
+
+
+def groups(site: Site, request: Request) -> Response:
+    """The page of a dimension; `?q=`, the period and `?order=` choose, `?format=` gives a file."""
+    dimension = request.path_params["dimension"]
+    if dimension not in DIMENSIONS:
+        raise HTTPException(404)
+    sequence = site.reader.sequence()
+    asked = Asked(site, request, default_range="30d")
+    period = asked.period()
+    rows = _rows(site, asked, period, dimension)
+    if exporting.wanted(asked):
+        return exporting.file_of(asked, DIMENSIONS[dimension].lower(), rows)
+    order = asked.order(ORDERS, "cost")
+    table = Table(
+        _columns(asked, dimension), ordered(rows, ORDERS[order[0]], order[1]), asked, order,
+        caption=DIMENSIONS[dimension],
+    )  # fmt: skip
+    return render(
+        site, request, "groups.html",
+        sequence=sequence, look=asked.look, asked=asked, period=period, table=table,
+        dimension=dimension, dimensions=DIMENSIONS,
+    )  # fmt: skip
+
+
+def _rows(site: Site, asked: Asked, period: Period, dimension: str) -> list[dict[str, Any]]:
+    """Each value with its calls, and with the sessions that were alive in the period."""
+    where = asked.during("sessions", period)
+    select: dict[str, Any] = {"name": dimension, "sessions": Agg("count"), **{name: Agg("sum", name) for name in _SUMS}}
+    alive = {row["name"]: row for row in site.reader.scan(Scan("sessions", select, where, ("name",))).rows()}
+    none = dict.fromkeys(("sessions", *_SUMS), 0)
+    rows = []
+    for row in performance(site.reader, dimension, period.since_ns, period.until_ns, asked.where("calls")):
+        counted = alive.get(row[dimension], none)
+        made = priced(row) | {name: counted[name] for name in none} | {"name": row[dimension]}
+        cost, sessions = made["cost_nanousd"], made["sessions"]
+        made["cost_per_session_nanousd"] = round(cost / sessions) if cost is not None and sessions else None
+        made["share"] = made["cost_nanousd"] or 0
+        rows.append(made)
+    return rows
+
+
+def _columns(asked: Asked, dimension: str) -> list[Column]:
+    def behind(row: Row) -> str:
+        return asked.narrowed("/sessions", dimension, row["name"]) if row["name"] else ""
+
+    return [
+        Column("name", dimension.capitalize(), order="name", href=behind, missing="not told"),
+        Column("sessions", "Sessions", "count", order="sessions", what="alive in the period"),
+        Column("prompts", "Prompts", "count", order="prompts", rank="wide", what="of these sessions, whole"),
+        Column("tool_runs", "Tools", "count", order="tools", rank="wide", what="of these sessions, whole"),
+        Column("calls", "Calls", "count", order="calls", rank="mid"),
+        Column("failed_calls", "Failed", "failed", order="failed", rank="mid"),
+        Column("input_tokens", "Input", "tokens", order="input", rank="wide"),
+        Column("output_tokens", "Output", "tokens", order="output", rank="wide"),
+        Column("p95_ns", "p95", "duration", order="p95", rank="wide"),
+        Column("cost_per_session_nanousd", "Cost a session", "cost", order="each", rank="wide"),
+        Column("cost_nanousd", "Cost", "cost", order="cost"),
+        Column("share", "", "bar", rank="mid"),
+    ]
