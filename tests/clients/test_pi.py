@@ -137,7 +137,9 @@ def test_tools_and_retries(pi: Pi, llm: FakeLlm, version: str, store: Store) -> 
     assert [line["responseId"] for line in ends if line["stop"] not in _BROKEN] == answered
     statuses = [line["status"] for line in events(lines, "http") if line["phase"] == "headers"]
     assert statuses == [200 if r["status"] == "dropped" else r["status"] for r in llm.billed]
-    assert len(events(lines, "first")) == sum(r["status"] in (200, "dropped") for r in llm.billed)
+    # A connection that is reset may take with it what was sent before: of a dropped answer Pi saw a piece, or none.
+    whole, dropped = (sum(r["status"] == status for r in llm.billed) for status in (200, "dropped"))
+    assert whole <= len(events(lines, "first")) <= whole + dropped
     if version != "0.73.1":  # its SDK repeats refused requests by itself, and it counts cache writes as input
         assert [line["error"][:3] for line in ends if line["stop"] == "error"][:3] == ["429", "503", "503"]
         assert spooled_tokens(lines) == tokens(llm)
