@@ -22,6 +22,8 @@ FIRST_ROWS: Final = 80  # drawn by the server: a screenful, and what there is wi
 _KEPT_TRACES: Final = 4
 _SHOWN_TEXTS: Final = 40  # messages of one span in the panel: agents resend their whole history
 _EVENTS_SHOWN: Final = 200
+_ERRORS_SHOWN: Final = 50
+_ERROR_SEARCHED: Final = 200  # characters of an error that the search of the page looks in
 _ERROR, _NOISE, _CALL, _NOTIONAL, _ESTIMATE, _COMPUTED = (
     1,
     2,
@@ -52,7 +54,7 @@ def trace(site: Site, request: Request) -> Response:
         sequence=sequence, look=look, trace_id=trace_id, tree=tree, totals=tree.root.totals, start_ns=start_ns,
         duration_ns=end_ns - start_ns, sessions=sessions or [f"trace:{trace_id}"],
         title=_title(tree), first_rows=_first_rows(tree, start_ns, end_ns), shown=tree.nodes - tree.noise,
-        selected=selected, panel=panel,
+        selected=selected, panel=panel, errors=_errors(tree),
     )  # fmt: skip
 
 
@@ -102,7 +104,8 @@ def _compact(tree: Tree) -> bytes:
     words: dict[str, int] = {"": 0}
     at_of: dict[str, int] = {"": -1}
     columns: dict[str, list[Any]] = {
-        name: [] for name in ("id", "parent", "name", "role", "detail", "at", "took", "flags", "tokens", "cost")
+        name: []
+        for name in ("id", "parent", "name", "role", "detail", "also", "error", "at", "took", "flags", "tokens", "cost")
     }
     for number, (_, node) in enumerate(tree.walk()):
         at_of[node.id] = number
@@ -112,6 +115,8 @@ def _compact(tree: Tree) -> bytes:
             words.setdefault(node.name, len(words)),
             words.setdefault(node.role, len(words)),
             words.setdefault(_detail(node), len(words)),
+            words.setdefault(_also(node), len(words)),
+            words.setdefault(node.error[:_ERROR_SEARCHED], len(words)),
             max(0, node.start_ns - start_ns) // 1000 if node.start_ns else 0,
             node.duration_ns // 1000,
             _flags(node),
@@ -126,6 +131,33 @@ def _compact(tree: Tree) -> bytes:
 def _detail(node: Node) -> str:
     """What the name does not say yet."""
     return next((one for one in (node.tool_name, node.model, node.subagent) if one and one != node.name), "")
+
+
+def _also(node: Node) -> str:
+    """What else a search finds a step by, beside its name and detail."""
+    shown = (node.name, _detail(node), "")
+    return " ".join(one for one in (node.tool_name, node.model, node.subagent, node.tool_call_id) if one not in shown)
+
+
+def _errors(tree: Tree) -> dict[str, Any]:
+    """The steps that failed: first those that no failed step below explains, each group in time."""
+    failed = [node for _, node in tree.walk() if node.is_error and not node.is_noise and not node.is_repeat]
+    around = _above(tree, failed)
+    ordered = sorted(failed, key=lambda node: (node.id in around, node.start_ns, node.id))
+    shown = [{"node": node, "is_first": node.id not in around} for node in ordered[:_ERRORS_SHOWN]]
+    return {"shown": shown, "more": len(ordered) - len(shown)}
+
+
+def _above(tree: Tree, nodes: list[Node]) -> set[str]:
+    """The ids of every node that one of these stands below."""
+    by_id = {node.id: node for _, node in tree.walk()}
+    found: set[str] = set()
+    for node in nodes:
+        parent = by_id.get(node.parent)
+        while parent is not None and parent.id not in found:
+            found.add(parent.id)
+            parent = by_id.get(parent.parent)
+    return found
 
 
 def _flags(node: Node) -> int:

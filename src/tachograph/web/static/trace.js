@@ -8,6 +8,7 @@ const base = box.dataset.trace;
 const panel = document.getElementById("panel");
 const state = document.getElementById("fall-state");
 const find = document.getElementById("fall-find");
+const found = document.getElementById("fall-found");
 const noiseBox = document.getElementById("fall-noise");
 
 let data = null; // {duration, words, columns}
@@ -16,6 +17,8 @@ let closed = new Set(); // ids of collapsed rows
 let visible = []; // rows in sight order
 let selected = -1;
 let lastPanel = "";
+let hits = null; // by row: whether it holds what is searched; null = nothing is
+let hitCount = 0;
 const canvas = document.createElement("div");
 canvas.className = "fall-canvas";
 
@@ -142,6 +145,7 @@ function drawRow(place) {
   line.id = `fall-row-${row}`;
   line.dataset.place = place;
   if (data.columns.flags[row] & ERROR) line.classList.add("is-error");
+  if (hits?.[row]) line.classList.add("is-hit");
   line.style.transform = `translateY(${place * ROW_PX}px)`;
   const left = rowName(row);
   left.setAttribute("role", "gridcell");
@@ -207,21 +211,48 @@ function reveal(row) {
   select(row);
 }
 
-function next(isWanted) {
+function next(isWanted, by = 1) {
   const count = data.columns.id.length;
+  const from = selected < 0 && by < 0 ? 0 : selected;
   for (let step = 1; step <= count; step++) {
-    const row = (selected + step + count) % count;
+    const row = (((from + step * by) % count) + count) % count;
     if (isWanted(row)) return reveal(row);
   }
   state.textContent = "nothing found";
 }
 
-function findNext() {
+function search() {
   const wanted = find.value.trim().toLowerCase();
-  if (!wanted) return;
-  const { name, detail } = data.columns;
-  const hits = data.words.map((word) => word.toLowerCase().includes(wanted));
-  next((row) => hits[name[row]] || hits[detail[row]]);
+  const { name, role, detail, also, error, id } = data.columns;
+  hits = null;
+  hitCount = 0;
+  if (wanted) {
+    const inWord = data.words.map((word) => word.toLowerCase().includes(wanted));
+    hits = new Uint8Array(name.length);
+    for (let row = 0; row < name.length; row++) {
+      const isNamed = inWord[name[row]] || inWord[role[row]] || inWord[detail[row]];
+      if (isNamed || inWord[also[row]] || inWord[error[row]] || id[row].includes(wanted)) {
+        hits[row] = 1;
+        hitCount++;
+      }
+    }
+  }
+  sayFound();
+}
+
+function sayFound() {
+  let before = 0;
+  if (hits?.[selected]) for (let row = 0; row <= selected; row++) before += hits[row];
+  const all = hitCount.toLocaleString("en");
+  if (!hits) found.textContent = "";
+  else if (!hitCount) found.textContent = "nothing found";
+  else found.textContent = before ? `${before.toLocaleString("en")} of ${all}` : `${all} found`;
+}
+
+function findNext(by) {
+  if (!hitCount) return;
+  next((row) => hits[row], by);
+  sayFound();
 }
 
 function move(places) {
@@ -244,6 +275,9 @@ const KEYS = {
   },
   Enter: () => selected >= 0 && panel.focus(),
   e: () => next((row) => data.columns.flags[row] & ERROR),
+  E: () => next((row) => data.columns.flags[row] & ERROR, -1),
+  n: () => findNext(1),
+  N: () => findNext(-1),
   "/": () => find.focus(),
 };
 
@@ -266,7 +300,23 @@ function listen() {
   });
   panel.addEventListener("keydown", (event) => event.key === "Escape" && box.focus());
   noiseBox.addEventListener("change", () => (shape(), draw()));
-  find.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), findNext()));
+  find.addEventListener("input", () => (search(), draw()));
+  find.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") findNext(event.shiftKey ? -1 : 1);
+    else if (event.key === "Escape") box.focus();
+    else return;
+    event.preventDefault();
+  });
+  document.getElementById("fall-after").addEventListener("click", () => findNext(1));
+  document.getElementById("fall-before").addEventListener("click", () => findNext(-1));
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-node]");
+    const row = link && !event.ctrlKey && !event.metaKey ? data.columns.id.indexOf(link.dataset.node) : -1;
+    if (row < 0) return;
+    event.preventDefault();
+    reveal(row);
+    box.focus();
+  });
   document.getElementById("fall-error").addEventListener("click", KEYS.e);
   document.getElementById("fall-all").addEventListener("click", (event) => {
     const isOpening = closed.size > 0;
@@ -286,6 +336,7 @@ async function load() {
   data.columns.id = data.columns.id.map((id) => (id.includes(":") ? id : `${trace}:${id}`));
   selected = kept ? data.columns.id.indexOf(kept) : -1;
   shape();
+  search();
   return true;
 }
 
