@@ -166,7 +166,9 @@ class Server:
             self._serve("web", local, create_local(self.reader, local.host, self.api_token, self._deeds()), opened)
         elif settings.web:
             from tachograph.web.app import create_app
+            from tachograph.web.rendering import Here
 
+            doors = {name: str(address) for name, address in self.addresses.items()}
             app = create_app(
                 self.reader,
                 clock=self._clock,
@@ -176,6 +178,7 @@ class Server:
                 deeds=self._deeds(),
                 otlp=f"http://{self.addresses.get('otlp_http', OTLP_HTTP)}",
                 is_stopping=self._is_stopping.is_set,
+                here=Here(settings, self.telemetry, doors, self.followed),
             )
             self._serve("web", settings.web, app, opened)
         opened.callback(self._is_stopping.set)  # first of all: live pages let go of their connections

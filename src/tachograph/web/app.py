@@ -17,8 +17,8 @@ from tachograph.scan import Reader
 from tachograph.web.api import owner
 from tachograph.web.guard import LOOPBACK_NAMES, SECURITY_HEADERS, Guard
 from tachograph.web.live import live
-from tachograph.web.pages import call, calls, groups, login, models, overview, session, sessions, text, trace
-from tachograph.web.rendering import DEFAULT_OTLP, STATIC, Site, render
+from tachograph.web.pages import call, calls, groups, login, models, overview, session, sessions, sources, text, trace
+from tachograph.web.rendering import DEFAULT_OTLP, STATIC, Here, Site, render
 
 _FILES: Final = {path.name: path for path in STATIC.iterdir() if path.is_file()}
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -36,20 +36,21 @@ def create_app(
     timezone: str = "UTC",
     otlp: str = DEFAULT_OTLP,
     is_stopping: Callable[[], bool] = lambda: False,
+    here: Here | None = None,
 ) -> Starlette:
     """The pages of what `reader` reads.
 
     `clock` gives nanoseconds; `host` is what the pages are bound to, and off loopback it needs a `web_token`
     (ConfigError). The API of local commands is closed without an `api_token`, and its deeds without `deeds`.
     `timezone` is for browsers that do not say theirs, `otlp` what the page tells agents to send to. Open live
-    connections end when `is_stopping` says so.
+    connections end when `is_stopping` says so. `here` is what the process knows of itself.
     """
     if host.strip("[]").lower() not in LOOPBACK_NAMES and not host.startswith("127.") and not web_token:
         raise ConfigError(
             f"web: got {host}, which others can reach, and no web_token; expected one to be set",
             "TACHOGRAPH_WEB_TOKEN=$(openssl rand -hex 32)",
         )
-    site = Site(reader, clock, timezone, otlp, bool(web_token))
+    site = Site(reader, clock, timezone, otlp, bool(web_token), here=here or Here())
 
     def page(path: str, answer: Callable[[Site, Request], Response]) -> Route:
         def endpoint(request: Request) -> Response:
@@ -63,6 +64,7 @@ def create_app(
         page("/calls", calls.calls),
         page("/models", models.models),
         page("/by/{dimension}", groups.groups),
+        page("/sources", sources.sources),
         page("/sessions/{session_id:path}", session.session),
         page("/traces/{trace_id}", trace.trace),
         page("/traces/{trace_id}/rows", trace.rows),

@@ -16,9 +16,11 @@ from msgspec import Struct, field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from tachograph.config import Settings
 from tachograph.errors import QueryError
 from tachograph.questions import zone_of
 from tachograph.scan import Agg, Match, Reader, Scan
+from tachograph.telemetry import Telemetry
 from tachograph.web import units
 from tachograph.web.charts import share_bar
 
@@ -35,13 +37,24 @@ NAVIGATION: Final = (
     ("/calls", "Calls"),
     ("/models", "Models"),
     ("/by/agent", "Groups"),
+    ("/sources", "Sources"),
 )
+
+
+class Here(Struct, frozen=True):
+    """What only the process of the pages knows: its settings, open doors and counters, how far files are read."""
+
+    settings: Settings | None = None
+    telemetry: Telemetry | None = None
+    doors: dict[str, str] = field(default_factory=dict)
+    followed: Callable[[], list[Any]] = list
 
 
 class Site(Struct, frozen=True):
     """What the pages are made from; `clock` gives nanoseconds, `otlp` is where agents send to.
 
-    `traces` keeps the rows of the last traces shown until the page that is being read has fetched them.
+    `traces` keeps the rows of the last traces shown until the page that is being read has fetched them, `doctored`
+    what was found to be missing at a commit.
     """
 
     reader: Reader
@@ -50,6 +63,8 @@ class Site(Struct, frozen=True):
     otlp: str = DEFAULT_OTLP
     has_login: bool = False
     traces: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    here: Here = field(default_factory=Here)
+    doctored: dict[int, Any] = field(default_factory=dict)
 
 
 class Look(Struct, frozen=True):
