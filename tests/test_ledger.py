@@ -271,3 +271,48 @@ def test_an_announced_call_whose_end_was_lost_is_a_call_of_unknown_usage() -> No
     told = [announced("l1", 0), completed("l2", 8, 100), announced("l3", 20)]
     calls = sorted(calls_of(told, {r.report_id: "s" for r in told}, {}), key=lambda c: c.start_ns)
     assert [(c.status, c.usage_status) for c in calls] == [("ok", "reported"), ("ok", "unknown")]
+
+
+def _line(message_id: str, second: int, output: int, finish_reason: str = "") -> Event:
+    usage = Usage(input_uncached=3, cache_read=100, output=output)
+    meaning = Meaning(
+        role=MODEL_CALL, is_call=True, response_id=message_id, usage=usage, finish_reason=finish_reason, session_id="s"
+    )
+    return Event(
+        source=Source({}, scope_name="transcript.claude-code"),
+        time_ns=START + second * SECOND,
+        name="assistant",
+        attributes={},
+        origin="transcript",
+        meaning=meaning,
+    )
+
+
+def test_lines_of_one_answer_make_one_report_that_is_the_first_lines() -> None:
+    one, other = "msg_" + "a" * 24, "msg_" + "b" * 24
+    lines = [_line(one, 1, 1), _line(other, 2, 5), _line(one, 3, 1), _line(one, 4, 50, "stop")]
+    batch, first, short = (
+        Batch(events=lines),
+        Batch(events=[_line(one, 1, 1)]),
+        Batch(events=[_line("msg_1", 1, 1)] * 2),
+    )
+    for each in (batch, first, short):
+        identity.report(each)
+    told, _ = batch.reports
+    assert len(batch.reports) == 2
+    assert told.report_id == first.reports[0].report_id
+    assert told.meaning.usage is not None
+    assert (told.meaning.usage.output, told.meaning.finish_reason, told.end_ns) == (50, "stop", START + SECOND)
+    assert lines[0].meaning is not None
+    assert lines[0].meaning.finish_reason == ""  # the record stays as it was
+    assert len(short.reports) == 2  # an id that may come again for another call joins nothing by itself
+
+
+def test_lines_with_one_id_that_disagree_stay_apart() -> None:
+    lines = [_line("msg_" + "a" * 24, second, 1) for second in (1, 2)]
+    assert lines[1].meaning is not None
+    assert lines[1].meaning.usage is not None
+    lines[1].meaning.usage.cache_read = 7
+    batch = Batch(events=lines)
+    identity.report(batch)
+    assert len(batch.reports) == 2

@@ -6,12 +6,13 @@ session, the input tokens and the time. Ids that a local server counts up (`chat
 
 from __future__ import annotations
 
+from copy import copy
 from hashlib import blake2b, sha256
 from typing import Final
 
 import msgspec
 
-from tachograph.model import Batch, Event, Meaning, Report, Span
+from tachograph.model import Batch, Event, Meaning, Report, Span, Usage
 
 # Precedence of a report's fields in a merge: what the provider returned, hook, transcript, log, leaf span, metric.
 RANKS: Final = {"provider": 50, "hook": 40, "transcript": 30, "log": 20, "span": 10, "metric": 0}
@@ -30,15 +31,65 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 def report(batch: Batch) -> None:
-    """The stage `report`: one Report for each record of the batch that tells of a model call."""
+    """The stage `report`: one Report for each record of the batch that tells of a model call.
+
+    A transcript may tell of one answer on several lines, one for each of its parts: those make one report.
+    """
     for span in batch.spans:
         meaning = span.meaning
         if meaning is not None and meaning.is_call:
             batch.reports.append(_of_span(span, meaning, batch.is_demo))
+    answers: dict[tuple[str, str, str], Report] = {}
     for event in batch.events:
         meaning = event.meaning
-        if meaning is not None and meaning.is_call:
+        if meaning is None or not meaning.is_call:
+            continue
+        if event.origin == "transcript" and len(meaning.response_id) >= STRONG_ID:
+            answer = (meaning.response_id, event.name, event.source.scope_name)
+            earlier = answers.get(answer)
+            if earlier is not None and _goes_on(earlier, event, meaning):
+                continue
+            answers[answer] = told = _of_event(event, meaning, batch.is_demo)
+            batch.reports.append(told)
+        else:
             batch.reports.append(_of_event(event, meaning, batch.is_demo))
+
+
+def _goes_on(told: Report, event: Event, meaning: Meaning) -> bool:
+    """Whether a line tells the same as the report of an earlier one, or just more of it; the report then has it too.
+
+    It keeps the id of the first line, so that it is the same one wherever a piece of the file ends.
+    """
+    before = told.meaning
+    if event.time_ns < told.end_ns or (event.trace_id, event.span_id) != (told.trace_id, told.span_id):
+        return False
+    if before == meaning:
+        return True
+    if (before.duration_ns is None) != (meaning.duration_ns is None):
+        return False
+    if before.duration_ns is not None and event.time_ns - (meaning.duration_ns or 0) != told.start_ns:
+        return False
+    more = copy(meaning)
+    more.finish_reason = meaning.finish_reason or before.finish_reason
+    more.usage = _fuller(before.usage, meaning.usage)
+    same = copy(more)
+    same.duration_ns, same.usage, same.finish_reason = before.duration_ns, before.usage, before.finish_reason
+    if same != before or more.usage is None or before.finish_reason not in ("", more.finish_reason):
+        return False
+    told.meaning = more  # a copy: the meaning before is the record's own
+    if more.duration_ns is not None:
+        told.end_ns = event.time_ns
+    return True
+
+
+def _fuller(one: Usage | None, other: Usage | None) -> Usage | None:
+    """That of two tellings of the same usage which has more output, as it grew while the answer came; else None."""
+    if one is None or other is None:
+        return None
+    first, last = (one, other) if (one.output or 0) <= (other.output or 0) else (other, one)
+    grown = copy(first)
+    grown.output, grown.reasoning = last.output, last.reasoning
+    return last if grown == last else None
 
 
 def _of_span(span: Span, meaning: Meaning, is_demo: bool) -> Report:
