@@ -329,6 +329,7 @@ IMPORTS = {
     "google.protobuf": "protobuf",
     "google.rpc": "googleapis-common-protos",
     "grpc": "grpcio",
+    "markdown_it": "markdown-it-py",
     "opentelemetry.proto": "opentelemetry-proto",
     "pydantic_core": "pydantic-core",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +66,12 @@ def test_a_search_finds_tools_errors_and_ids(shop: TestClient) -> None:
     assert [words[one] for one in told["columns"]["error"]] == ["", "", "", "disk is full"]
     assert [words[one] for one in told["columns"]["detail"]] == ["", "helper", "Bash", "Write"]
     assert told["columns"]["id"] == [f"{number:016x}" for number in (1, 2, 3, 4)]
+
+
+def test_a_trace_folds_by_depth_and_by_kind(shop: TestClient) -> None:
+    page = shop.get(f"/traces/{TRACE}").text
+    tools = page[page.index('id="fall-fold"') : page.index("</select>")]
+    assert re.findall(r'value="(\w*)"', tools) == [
+        *("", "none", "1", "2", "3", "4", "5"), "prompt", "turn", "agent", "model_call", "tool_run",
+    ]  # fmt: skip
+    assert "below 1 level<" in tools and "below 2 levels<" in tools

@@ -11,10 +11,12 @@ from tachograph.model import AGENT, MODEL_CALL, PROMPT, SESSION, TOOL_RUN, TURN
 from tachograph.scan import Reader
 from tachograph.tree import Node, Totals, Tree, significant
 from tachograph.web import messages
+from tachograph.web.markdown import markdown
 from tachograph.web.messages import Message
 
 STEPS_MAX: Final = 300  # of one prompt on a page: more is linked, not drawn
 SAME_NS: Final = 2_000_000
+_MARKDOWN_CHARS: Final = 60_000  # of a page: what is more stands there as it was written, which takes no time
 _NESTED_MAX: Final = 5  # sub-agents within sub-agents: deeper ones are listed where the fifth is
 _OPEN_ROLES: Final = (SESSION, TURN)  # what only groups: its content is shown in its place
 
@@ -79,9 +81,19 @@ def fill(reader: Reader, shown: Iterable[Section]) -> None:
     texts = reader.texts(hashes) if hashes else {}
     for target, role, some in wanted:
         target.extend(messages.read(texts[hash_], role, hash_) for hash_ in some if hash_ in texts)
+    _format(one for one, role, _ in wanted if role in ("user", "assistant"))
     for section in chosen:
         if any(step.kind == "tool" for step in section.steps):
             _leave_out_tool_calls(section.steps)
+
+
+def _format(said: Iterable[list[Message]]) -> None:
+    """What people and models wrote is Markdown, as far as a page has time for it."""
+    room = _MARKDOWN_CHARS
+    for block in (block for one in said for message in one for block in message.blocks):
+        if block.kind == "text" and block.role in ("user", "assistant") and len(block.text) <= room:
+            block.html = markdown(block.text)
+            room -= len(block.text)
 
 
 def _leave_out_tool_calls(steps: list[Step]) -> None:

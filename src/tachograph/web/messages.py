@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+from markupsafe import Markup
 from msgspec import Struct, field
 
 _SHOWN_CHARS: Final = 20_000  # beyond this a block is cut on the page and linked in full
@@ -28,6 +29,7 @@ class Block(Struct):
     text: str
     name: str = ""  # of the tool
     is_cut: bool = False
+    html: Markup = Markup()  # the text as its Markdown means it, "" = as it came
 
 
 class Message(Struct):

@@ -9,6 +9,7 @@ const panel = document.getElementById("panel");
 const state = document.getElementById("fall-state");
 const find = document.getElementById("fall-find");
 const found = document.getElementById("fall-found");
+const foldBox = document.getElementById("fall-fold");
 const noiseBox = document.getElementById("fall-noise");
 
 let data = null; // {duration, words, columns}
@@ -194,8 +195,26 @@ function toggle(row, isOpen) {
   const id = data.columns.id[row];
   if (isOpen ?? closed.has(id)) closed.delete(id);
   else closed.add(id);
+  reshape();
+}
+
+function fold(what) {
+  const { id, role } = data.columns;
+  const depth = Number(what);
+  const isClosed = (row) => (depth ? depths[row] >= depth - 1 : data.words[role[row]] === what);
+  if (what === "none") closed.clear();
+  else if (depth) closed = new Set(id.filter((_, row) => sizes[row] && isClosed(row)));
+  else id.forEach((one, row) => sizes[row] && isClosed(row) && closed.add(one));
+  reshape();
+}
+
+function reshape() {
   shape();
-  draw();
+  const shown = new Set(visible);
+  let row = selected;
+  while (row >= 0 && !shown.has(row)) row = data.columns.parent[row]; // what was folded away leaves its holder selected
+  if (row >= 0 && row !== selected) select(row);
+  else draw();
 }
 
 function reveal(row) {
@@ -299,7 +318,7 @@ function listen() {
     act();
   });
   panel.addEventListener("keydown", (event) => event.key === "Escape" && box.focus());
-  noiseBox.addEventListener("change", () => (shape(), draw()));
+  noiseBox.addEventListener("change", reshape);
   find.addEventListener("input", () => (search(), draw()));
   find.addEventListener("keydown", (event) => {
     if (event.key === "Enter") findNext(event.shiftKey ? -1 : 1);
@@ -318,12 +337,9 @@ function listen() {
     box.focus();
   });
   document.getElementById("fall-error").addEventListener("click", KEYS.e);
-  document.getElementById("fall-all").addEventListener("click", (event) => {
-    const isOpening = closed.size > 0;
-    closed = new Set(isOpening ? [] : data.columns.id.filter((_, row) => sizes[row]));
-    event.target.textContent = isOpening ? "collapse all" : "expand all";
-    shape();
-    draw();
+  foldBox.addEventListener("change", () => {
+    fold(foldBox.value);
+    foldBox.value = ""; // rows are opened and closed by hand as well, so that no choice stays true
   });
 }
 
