@@ -19,8 +19,10 @@ CHARS_MAX: Final = 20_000
 _NESTING_MAX: Final = 20  # quotes in lists in quotes: deeper is text
 _WEB: Final = re.compile(r"https?://[^\s/?#]", re.IGNORECASE)
 _TAGS: Final = frozenset(
-    ("p", "br", "hr", "em", "strong", "s", "code", "pre", "blockquote", "ul", "ol", "li", "a")
-    + ("table", "thead", "tbody", "tr", "th", "td", "h3", "h4", "h5", "h6")
+    (
+        *("p", "br", "hr", "em", "strong", "s", "code", "pre", "blockquote", "ul", "ol", "li", "a"),
+        *("table", "thead", "tbody", "tr", "th", "td", "h3", "h4", "h5", "h6"),
+    )
 )
 _HEADINGS: Final = {"h1": "h3", "h2": "h4", "h3": "h5", "h4": "h6", "h5": "h6", "h6": "h6"}  # h1 and h2 are the page's
 
