@@ -53,7 +53,7 @@ class Shelf:
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         return {}
 
-    def sql(self, query: str, limit: int | None = None) -> Columns:
+    def sql(self, query: str, limit: int | None = None, stop: threading.Event | None = None) -> Columns:
         return self.scan(Scan("calls", {"settled": "call_id"}))
 
     def clear_demo(self) -> int:

@@ -5,6 +5,7 @@ A Scan is data, not SQL: each engine compiles it in its own dialect, with every 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -107,8 +108,11 @@ class Reader(Protocol):
         """Texts of contents by hash; a hash that is not there (retention, privacy) is left out."""
         ...
 
-    def sql(self, query: str, limit: int | None = None) -> Columns:
-        """Answer a read-only SQL query in the engine's own dialect; raises QueryError."""
+    def sql(self, query: str, limit: int | None = None, stop: threading.Event | None = None) -> Columns:
+        """Answer a read-only SQL query in the engine's own dialect; raises QueryError.
+
+        Where `stop` is set, by another thread, it is given up; a reader in another process may not hear of that.
+        """
         ...
 
     def sequence(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -352,3 +353,12 @@ def test_rows_see_each_commit_at_once(tmp_path: Path) -> None:
         for number in range(1, 4):
             store.commit([batch(span(number))])
             assert rows(store, "SELECT count(*) AS n FROM spans") == [{"n": number}]
+
+
+def test_a_query_is_given_up_when_nobody_waits_for_it(store: DuckStore) -> None:
+    stop = threading.Event()
+    stop.set()
+    endless = "SELECT count(*) FROM range(10000000000) a, range(10000000000) b"
+    with pytest.raises(QueryError, match="stopped"):
+        store.sql(endless, stop=stop)
+    assert store.sql("SELECT 1 AS x", stop=threading.Event()).data == {"x": [1]}

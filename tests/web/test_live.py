@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import anyio
@@ -27,7 +28,7 @@ class Counting:
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         raise NotImplementedError
 
-    def sql(self, query: str, limit: int | None = None) -> Columns:
+    def sql(self, query: str, limit: int | None = None, stop: threading.Event | None = None) -> Columns:
         raise NotImplementedError
 
 

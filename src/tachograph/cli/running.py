@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -123,7 +124,7 @@ class Server:
         answer = self._ask("POST", "texts", msgspec.json.encode({"hashes": list(hashes)}))
         return msgspec.json.decode(answer, type=dict[str, str])
 
-    def sql(self, query: str, limit: int | None = None) -> Columns:
+    def sql(self, query: str, limit: int | None = None, stop: threading.Event | None = None) -> Columns:
         """As Reader.sql."""
         body = msgspec.json.encode({"query": query, "limit": limit})
         return wire.columns_from_json(self._ask("POST", "sql", body))

@@ -159,10 +159,10 @@ class Settled:
         """As the store's; texts need no settling."""
         return self._store.texts(hashes)
 
-    def sql(self, query: str, limit: int | None = None) -> Columns:
+    def sql(self, query: str, limit: int | None = None, stop: threading.Event | None = None) -> Columns:
         """As the store's."""
         self._settler.catch_up()
-        return self._store.sql(query, limit)
+        return self._store.sql(query, limit, stop)
 
     def sequence(self) -> int:
         """As the store's, and what it tells of can be read at once."""

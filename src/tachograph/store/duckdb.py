@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from tachograph.store.identity import clean_text
 Con = duckdb.DuckDBPyConnection
 
 MEMORY_BYTES: Final = 768 << 20  # of DuckDB's buffers: enough for months on one machine; it spills what exceeds it
+_INTERRUPT_EVERY_S: Final = 0.05
 _TEXTS: Final = "SELECT hash, any_value(text) FROM contents WHERE hash IN (SELECT unnest(?)) GROUP BY hash"
 
 
@@ -119,11 +121,11 @@ class DuckStore:
         with self._connection.cursor() as cursor:
             return dict(cursor.execute(_TEXTS, [[clean_text(name) for name in hashes]]).fetchall())
 
-    def sql(self, query: str, limit: int | None = None) -> Columns:
+    def sql(self, query: str, limit: int | None = None, stop: threading.Event | None = None) -> Columns:
         """Reader.sql: one statement, in a transaction that cannot write, on a connection that reaches no other file."""
         query = clean_text(query)
         self._sort()
-        with self._connection.cursor() as cursor:
+        with self._connection.cursor() as cursor, _stopped_by(stop, cursor):
             try:
                 _check_reading(cursor.extract_statements(query))
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
@@ -132,6 +134,8 @@ class DuckStore:
                 return _columns(names, cursor.fetchall() if limit is None else cursor.fetchmany(limit))
             except _OWN:
                 raise
+            except duckdb.InterruptException as error:
+                raise QueryError("sql: the query was stopped before its answer was there") from error
             except duckdb.Error as error:
                 raise _query_error(query, str(error)) from error
 
@@ -237,6 +241,31 @@ def open_store(
     """
     folder.mkdir(parents=True, exist_ok=True)
     return DuckStore(folder, clock, memory_bytes, read_only)
+
+
+@contextmanager
+def _stopped_by(stop: threading.Event | None, cursor: Con) -> Iterator[None]:
+    """Within the block the cursor gives up when `stop` is set; the event is set in the end in any case."""
+    if stop is None:
+        yield
+        return
+    is_done = False
+
+    def watch() -> None:
+        # Again and again: an interrupt that comes before the query has begun is lost.
+        stop.wait()
+        while not is_done:
+            cursor.interrupt()
+            time.sleep(_INTERRUPT_EVERY_S)
+
+    watcher = threading.Thread(target=watch, name="sql-stop", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_done = True
+        stop.set()
+        watcher.join()
 
 
 def _check_reading(statements: Sequence[duckdb.Statement]) -> None:
