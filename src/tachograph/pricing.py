@@ -280,6 +280,15 @@ def _catalogue_card(provider: str, model: str, tier: str, day: int) -> Card | No
     return _card_at(info, _moment(day * 86_400), context, note)
 
 
+@lru_cache(maxsize=4096)
+def context_window(provider: str, model: str) -> int | None:
+    """How many tokens fit into a request to this model, None where the catalogue does not say."""
+    if model.endswith(("[1m]", "-1m")):  # how agents ask for the long one of two
+        return 1_000_000
+    found = _look_up(provider, model) if model else None
+    return found[1].context_window if found else None
+
+
 def _card_at(info: ModelInfo, moment: datetime, context: dict[str, str], note: str) -> Card:
     return Card(_tiers(info.get_prices(moment, context)), _catalogue_version(), note)
 

@@ -2,6 +2,7 @@
 
 from tachograph.questions.arrivals import Arrival, Finding, arrivals, findings, first_since
 from tachograph.questions.counting import DIMENSIONS, TIMES, usage, zone_of
+from tachograph.questions.course import Course, Happening, course
 from tachograph.questions.lookup import Found, call, calls_of, descendants, find, session, sessions, traces_of
 from tachograph.questions.provenance import explain
 from tachograph.questions.searching import search
@@ -10,11 +11,14 @@ __all__ = [
     "DIMENSIONS",
     "TIMES",
     "Arrival",
+    "Course",
     "Finding",
     "Found",
+    "Happening",
     "arrivals",
     "call",
     "calls_of",
+    "course",
     "descendants",
     "explain",
     "find",

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from tachograph.model import SESSION
+from tachograph.model import PROMPT, SESSION
 from tachograph.scan import Any_, Condition, Match, Reader, Scan
 from tachograph.tree import lineage
 from tachograph.tree.growth import Growth
 from tachograph.tree.nodes import Node, Totals, Tree, finish, significant
 
-__all__ = ["Node", "Totals", "Tree", "session_tree", "significant", "trace_tree"]
+__all__ = ["Between", "Node", "Totals", "Tree", "prompts_of", "session_tree", "significant", "trace_tree"]
+
+Between = tuple[int, int]  # [since, until) in nanoseconds
 
 _TRACE_SESSION: Final = "trace:"
 
@@ -30,39 +32,65 @@ def trace_tree(reader: Reader, trace_id: str, has_texts: bool = True) -> Tree:
     return growth.tree(trace_id)
 
 
-def session_tree(reader: Reader, session_id: str) -> Tree:
+def session_tree(reader: Reader, session_id: str, between: Between | None = None) -> Tree:
     """The tree of one session over all its traces, the sessions of its sub-agents within it; an unknown session gives
     a tree without nodes.
 
-    `session_id` is the source's own id or `trace:<trace id>` where a trace names no session.
+    `session_id` is the source's own id or `trace:<trace id>` where a trace names no session. With `between` it is the
+    tree of what began then: what stands below a step that began earlier is placed by its prompt or by time.
     """
-    growth = _session(reader, session_id)
+    growth = _session(reader, session_id, between)
     nodes = growth.join()
-    nodes += lineage.graft(reader, session_id, growth.root, nodes, lambda child: _session(reader, child))
+    nodes += lineage.graft(reader, session_id, growth.root, nodes, lambda child: _session(reader, child), between)
     noise = sum(n.is_noise for n in nodes)
     finish(growth.root)
     return Tree(id=session_id, root=growth.root, nodes=len(nodes), noise=noise, is_cut=growth.is_cut)
 
 
-def _session(reader: Reader, session_id: str) -> Growth:
-    """All of one session, not yet joined."""
+def prompts_of(reader: Reader, session_id: str) -> list[Node]:
+    """The prompts of a session in time, those of its sub-agents left out; quick, as nothing else is read."""
+    growth = Growth(Node(id="", role=SESSION, name=session_id))
+    where = (*_own(session_id), Match("role", "=", PROMPT))
+    growth.spans(reader, where, session_id, has_texts=False)
+    growth.events(reader, where, session_id)
+    nodes = [node for node in growth.join() if not node.subagent and not node.is_noise]
+    return sorted(nodes, key=lambda node: (node.start_ns, node.id))
+
+
+def _session(reader: Reader, session_id: str, between: Between | None = None) -> Growth:
+    """All of one session, or what of it began in a time, not yet joined."""
     growth = Growth(Node(id="", role=SESSION, name=session_id))
     own: tuple[Condition, ...] = (Match("session_id", "=", session_id),)
-    where = own
-    traces = _traces(reader, session_id)
+    where: tuple[Condition, ...] = own
+    traces = _traces(reader, session_id, between)
     if traces:
         in_traces = Match("trace_id", "in", traces)
         where = (Any_((Match("session_id", "=", session_id), in_traces)),)
         if session_id.startswith(_TRACE_SESSION):
             own = (in_traces, Match("session_id", "in", ["", session_id]))
-    growth.spans(reader, where, session_id)
-    growth.calls(reader, own, (in_traces,) if traces else own)
-    growth.events(reader, where, session_id)
+    started, told = _during("start_ns", between), _during("time_ns", between)
+    growth.spans(reader, (*where, *started), session_id)
+    growth.calls(reader, (*own, *started), (in_traces,) if traces else own)
+    growth.events(reader, (*where, *told), session_id)
     return growth
 
 
-def _traces(reader: Reader, session_id: str) -> list[str]:
+def _own(session_id: str) -> tuple[Condition, ...]:
+    """What records of a session say themselves."""
+    if session_id.startswith(_TRACE_SESSION):
+        return (Match("trace_id", "=", session_id.removeprefix(_TRACE_SESSION)),)
+    return (Match("session_id", "=", session_id),)
+
+
+def _during(column: str, between: Between | None) -> tuple[Condition, ...]:
+    return () if between is None else (Match(column, ">=", between[0]), Match(column, "<", between[1]))
+
+
+def _traces(reader: Reader, session_id: str, between: Between | None = None) -> list[str]:
     if session_id.startswith(_TRACE_SESSION):
         return [session_id.removeprefix(_TRACE_SESSION)]
     asked = Scan("trace_sessions", {"trace_id": "trace_id"}, (Match("session_id", "=", session_id),))
+    if between is not None:  # a session may have thousands of them
+        where = (Match("session_id", "=", session_id), *_during("start_ns", between))
+        asked = Scan("spans", {"trace_id": "trace_id"}, where, ("trace_id",))
     return sorted({trace_id for trace_id in reader.scan(asked).data["trace_id"] if trace_id})

@@ -15,8 +15,17 @@ SESSIONS_MAX: Final = 500  # in one tree
 EARLY_NS: Final = 1_000_000_000  # clocks of two processes, and the start of the second
 
 
-def graft(reader: Reader, session_id: str, root: Node, nodes: list[Node], grow: Callable[[str], Growth]) -> list[Node]:
+def graft(
+    reader: Reader,
+    session_id: str,
+    root: Node,
+    nodes: list[Node],
+    grow: Callable[[str], Growth],
+    between: tuple[int, int] | None = None,
+) -> list[Node]:
     """Grow the sessions that sub-agents of this one had, and put them into its tree; returns all nodes that came.
+
+    With `between`, only those that began then.
 
     A session that is its own ancestor is left out, however the records say so.
     """
@@ -26,7 +35,7 @@ def graft(reader: Reader, session_id: str, root: Node, nodes: list[Node], grow: 
     for _ in range(DEPTH_MAX):
         below = []
         for parent_id, parent, around in level:
-            for child_id, call_id in _children(reader, parent_id):
+            for child_id, call_id in _children(reader, parent_id, between):
                 if child_id in seen or len(seen) > SESSIONS_MAX:
                     continue
                 seen.add(child_id)
@@ -42,9 +51,11 @@ def graft(reader: Reader, session_id: str, root: Node, nodes: list[Node], grow: 
     return came
 
 
-def _children(reader: Reader, session_id: str) -> list[tuple[str, str]]:
+def _children(reader: Reader, session_id: str, between: tuple[int, int] | None) -> list[tuple[str, str]]:
     """The sub-agents' sessions of a session and the tool runs that started them, in time."""
-    where = (Match("parent_session_id", "=", session_id), Match("lineage", "=", SUBAGENT))
+    where: tuple[Match, ...] = (Match("parent_session_id", "=", session_id), Match("lineage", "=", SUBAGENT))
+    if between is not None:
+        where += (Match("start_ns", ">=", between[0]), Match("start_ns", "<", between[1]))
     select = {name: name for name in ("session_id", "parent_tool_call_id", "start_ns")}
     found = reader.scan(Scan("sessions", dict(select), where, order_by=(("start_ns", False),), limit=SESSIONS_MAX))
     return list(zip(found.data["session_id"], found.data["parent_tool_call_id"], strict=True))
