@@ -59,6 +59,7 @@ class Settings:
     web: Address | None = WEB
     ingest_token: str = ""
     web_token: str = ""
+    viewer_token: str = ""
     content: str = "redacted"
     follow: str = "auto"
     retention_days: int | None = 90
@@ -220,6 +221,9 @@ SETTINGS: Final = (
     Setting("web", "address", "127.0.0.1:4319", _address, 'Where the pages are; "off" serves none.'),
     Setting("ingest_token", "token", "none", _token, "Senders must show it as a bearer token; needed off loopback."),
     Setting("web_token", "token", "none", _token, "Readers of the pages must show it; needed off loopback."),
+    Setting(
+        "viewer_token", "token", "none", _token, "Who shows this one instead reads the pages, and changes nothing."
+    ),
     Setting("content", "mode", "redacted", _content, "What is kept of prompts and answers: none, redacted or full."),
     Setting(
         "follow",
@@ -267,7 +271,19 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
             f"queue_bytes_max: got {queue}; expected {body} (body_bytes_max) or more",
             "raise queue_bytes_max, or lower body_bytes_max",
         )
+    _check_tokens(settings)
     return settings
+
+
+def _check_tokens(settings: Settings) -> None:
+    """A token for viewers means something only beside another one for the admin."""
+    if settings.viewer_token and not settings.web_token:
+        raise ConfigError(
+            "viewer_token: got one and no web_token, so everybody is an admin; expected both to be set",
+            _example("web_token"),
+        )
+    if settings.viewer_token and settings.viewer_token == settings.web_token:
+        raise ConfigError("viewer_token: got the same as web_token; expected another one", _example("viewer_token"))
 
 
 def _parse_all(values: Mapping[str, Any], where: Callable[[str], str]) -> dict[str, Any]:

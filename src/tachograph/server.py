@@ -174,6 +174,7 @@ class Server:
                 clock=self._clock,
                 host=settings.web.host,
                 web_token=settings.web_token,
+                viewer_token=settings.viewer_token,
                 api_token=self.api_token,
                 deeds=self._deeds(),
                 otlp=f"http://{self.addresses.get('otlp_http', OTLP_HTTP)}",

@@ -184,7 +184,10 @@ def _error(status: int, body: bytes) -> TachographError:
         told = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         told = {}
-    what, hint = str(told.get("error") or f"server: answered {status}"), str(told.get("hint") or "")
+    error = told.get("error")
+    if isinstance(error, dict):  # said at the door, before any question was looked at
+        error = f"server: {error.get('what')}; expected {error.get('expected')}"
+    what, hint = str(error or f"server: answered {status}"), str(told.get("hint") or "")
     if status == 503:
         return Busy(what, hint)
     if status in (401, 403):

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tachograph.errors import Busy, ConfigError, QueryError
 from tachograph.scan import Reader
+from tachograph.web.access import Access
 from tachograph.web.api import owner
+from tachograph.web.assets import static
 from tachograph.web.guard import LOOPBACK_NAMES, SECURITY_HEADERS, Guard
 from tachograph.web.live import live
-from tachograph.web.pages import call, calls, groups, login, models, overview, session, sessions, sources, text, trace
-from tachograph.web.rendering import DEFAULT_OTLP, STATIC, Here, Site, render
-
-_FILES: Final = {path.name: path for path in STATIC.iterdir() if path.is_file()}
-_MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_YEAR_S: Final = 31_536_000
+from tachograph.web.packing import Packing
+from tachograph.web.pages import (
+    call,
+    calls,
+    groups,
+    login,
+    models,
+    overview,
+    session,
+    sessions,
+    sources,
+    text,
+    trace,
+)
+from tachograph.web.rendering import DEFAULT_OTLP, Here, Site, render
 
 
 def create_app(
@@ -31,6 +42,7 @@ def create_app(
     clock: Callable[[], int],
     host: str = "127.0.0.1",
     web_token: str = "",
+    viewer_token: str = "",
     api_token: str = "",
     deeds: owner.Deeds | None = None,
     timezone: str = "UTC",
@@ -41,24 +53,41 @@ def create_app(
     """The pages of what `reader` reads.
 
     `clock` gives nanoseconds; `host` is what the pages are bound to, and off loopback it needs a `web_token`
-    (ConfigError). The API of local commands is closed without an `api_token`, and its deeds without `deeds`.
-    `timezone` is for browsers that do not say theirs, `otlp` what the page tells agents to send to. Open live
-    connections end when `is_stopping` says so. `here` is what the process knows of itself.
+    (ConfigError); who shows the `viewer_token` may read. The API of local commands is closed without an
+    `api_token`, and its deeds without `deeds`. `timezone` is for browsers that do not say theirs, `otlp` what the page
+    tells agents to send to. Open live connections end when `is_stopping` says so. `here` is what the process knows of
+    itself.
     """
     if host.strip("[]").lower() not in LOOPBACK_NAMES and not host.startswith("127.") and not web_token:
         raise ConfigError(
             f"web: got {host}, which others can reach, and no web_token; expected one to be set",
             "TACHOGRAPH_WEB_TOKEN=$(openssl rand -hex 32)",
         )
+    access = Access(web_token, viewer_token, clock)
     site = Site(reader, clock, timezone, otlp, bool(web_token), here=here or Here())
 
+    routes = [
+        *_pages(site),
+        Route("/live", live(reader, is_stopping)),
+        Route("/static/{name}", static),
+        *login.routes(site, access),
+        *owner.routes(reader, deeds),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, host=host, access=access, api_token=api_token), Middleware(Packing)],
+        exception_handlers=_error_pages(site),
+    )
+
+
+def _pages(site: Site) -> list[Route]:
     def page(path: str, answer: Callable[[Site, Request], Response]) -> Route:
         def endpoint(request: Request) -> Response:
             return answer(site, request)
 
         return Route(path, endpoint)  # a plain function: Starlette runs it in a thread, off the event loop
 
-    routes = [
+    return [
         page("/", overview.overview),
         page("/sessions", sessions.sessions),
         page("/calls", calls.calls),
@@ -71,32 +100,15 @@ def create_app(
         page("/traces/{trace_id}/panel", trace.panel),
         page("/calls/{call_id:path}", call.call),
         page("/texts/{hash}", text.text),
-        Route("/live", live(reader, is_stopping)),
-        Route("/static/{name}", _static),
-        *login.routes(site, web_token),
-        *owner.routes(reader, deeds),
     ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(Guard, host=host, web_token=web_token, api_token=api_token)],
-        exception_handlers=_error_pages(site),
-    )
-
-
-def _static(request: Request) -> Response:
-    name = request.path_params["name"]
-    path = _FILES.get(name)
-    if path is None:
-        return PlainTextResponse("No such file.\n", 404)
-    age = _YEAR_S if request.query_params.get("v") else 0
-    headers = {"Cache-Control": f"public, max-age={age}, immutable" if age else "no-cache"}
-    return FileResponse(path, headers=headers, media_type=_MEDIA_TYPES.get(path.suffix))
 
 
 def _error_pages(site: Site) -> dict[Any, Callable[[Request, Any], Response]]:
     def http_error(request: Request, error: HTTPException) -> Response:
         what = "Nothing is kept under this address." if error.status_code == 404 else error.detail
-        return render(site, request, "error.html", error.status_code, what=what, hint="")
+        page = render(site, request, "error.html", error.status_code, what=what, hint="")
+        page.headers.update(error.headers or {})
+        return page
 
     def query_error(request: Request, error: QueryError) -> Response:
         return render(site, request, "error.html", 400, what=error.what, hint=error.hint)

@@ -6,48 +6,54 @@ prompt could smuggle into a page by the content security policy: no script, styl
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tachograph.web.access import Access, Role, bearer, cookie_of, is_for_admin, is_token
+from tachograph.web.api.answers import refusal
 
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+# The referrer stays among these pages; without any, browsers would say "Origin: null" of our own forms.
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 LOOPBACK_NAMES: Final = frozenset(("localhost", "127.0.0.1", "::1"))
-COOKIE: Final = "tachograph_web"
-LOCAL_API: Final = "/api/v1/"
-_OPEN_PATHS: Final = ("/login", "/static/")
+API: Final = "/api/v1/"
+# What the owner's own commands ask, and nobody else: it needs a token that lies in the home folder.
+OWNER_PATHS: Final = frozenset(
+    API + name for name in ("scan", "texts", "sql", "sequence", "commit", "backup", "demo/clear", "stop", "followed")
+)
+QUERY_BYTES_MAX: Final = 32_768
+_OPEN_PATHS: Final = frozenset(("/login", "/logout"))
+_STATIC: Final = "/static/"
 _SAFE_METHODS: Final = frozenset(("GET", "HEAD"))
-_ANY_HOSTS: Final = frozenset(("", "0.0.0.0", "::"))
 
 
 class Guard:
     """Checks each request before any page sees it, and puts the security headers on each answer.
 
-    `host` is what the pages are bound to. With a `web_token` every page needs the cookie that the login page sets, or
-    the token as a bearer token; the local API always needs `api_token` and is closed without one.
+    `host` is what the pages are bound to. Where `access` has tokens, every page needs the cookie that the login page
+    sets, or a token as a bearer token; what only the owner's own commands ask always needs `api_token`, and is closed
+    without one. What was found out stands in the state of the request: `access.role_of` reads it.
     """
 
-    def __init__(self, app: ASGIApp, host: str, web_token: str, api_token: str) -> None:
+    def __init__(self, app: ASGIApp, host: str, access: Access, api_token: str) -> None:
         self.app = app
         self.host = host.strip("[]").lower()
-        self.web_token = web_token
+        self.access = access
         self.api_token = api_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,29 +71,42 @@ class Guard:
                     headers["Cache-Control"] = "no-store"
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (refusal or self.app)(scope, receive, send_guarded)
+        refused = self._refusal(scope)
+        await (refused or self.app)(scope, receive, send_guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        if not self._is_known_host(headers.get("host", "")):
-            return PlainTextResponse(
-                "This name is not served here. Open the address that `tachograph up` printed.\n", 421
-            )
-        if scope["method"] not in _SAFE_METHODS and not _is_same_origin(headers):
-            return PlainTextResponse("Got a request that another site sent; expected one from these pages.\n", 403)
         path: str = scope["path"]
-        if path.startswith(LOCAL_API):
-            return None if _has_bearer(headers, self.api_token) else _unauthorized()
-        if not self.web_token or path.startswith(_OPEN_PATHS):
+        if len(scope["query_string"]) > QUERY_BYTES_MAX:
+            return refusal(path, 414, f"got a query of more than {QUERY_BYTES_MAX} bytes", "a shorter one")
+        if not self._is_known_host(headers.get("host", "")):
+            return refusal(path, 421, "got a name that is not served here", "the address that `tachograph up` printed")
+        if not _is_ours(scope["method"], headers):
+            return refusal(path, 403, "got a request that another site sent", "one from these pages")
+        if path in OWNER_PATHS:
+            return None if is_token(bearer(headers), self.api_token) else _unauthorized(path)
+        if path in _OPEN_PATHS or path.startswith(_STATIC):
             return None
-        if _has_bearer(headers, self.web_token) or is_cookie_of(_cookie(headers), self.web_token):
-            return None
-        if path == "/live" or scope["method"] not in _SAFE_METHODS:
-            return _unauthorized()
-        query = scope["query_string"].decode("latin-1")
-        wanted = path + ("?" + query if query else "")
-        return RedirectResponse(f"/login?next={quote(wanted, safe='')}", 303)
+        return self._refusal_of_role(scope, headers, path)
+
+    def _refusal_of_role(self, scope: Scope, headers: Headers, path: str) -> Response | None:
+        role: Role | None = "admin" if self.access.is_open else self.access.role_of_cookie(cookie_of(headers))
+        token = bearer(headers)
+        if role is None and token:
+            client = scope["client"][0] if scope.get("client") else ""
+            if wait_s := self.access.wait_s(client):
+                return too_many(path, wait_s)
+            role = self.access.role_of_token(token)
+            if role is None:
+                self.access.note_wrong(client)
+                return _unauthorized(path)
+        is_safe = scope["method"] in _SAFE_METHODS
+        if role is None:
+            return _unauthorized(path) if path.startswith((API, "/live")) or not is_safe else _to_login(scope)
+        if role != "admin" and (not is_safe or is_for_admin(path)):
+            return refusal(path, 403, "got a viewer", "an admin, who logs in with the web_token")
+        scope.setdefault("state", {})["role"] = role
+        return None
 
     def _is_known_host(self, value: str) -> bool:
         name = host_name(value)
@@ -95,8 +114,8 @@ class Guard:
             return False
         if name in LOOPBACK_NAMES or name == self.host:
             return True
-        # Bound to every interface there is no one name to compare with; the token guards then.
-        return self.host in _ANY_HOSTS and bool(self.web_token)
+        # A proxy or a name server may call it anything; a page of another site knows no token, and has no cookie.
+        return not self.access.is_open
 
 
 def host_name(value: str) -> str | None:
@@ -108,48 +127,38 @@ def host_name(value: str) -> str | None:
     return name.lower() if name else None
 
 
-def cookie_value(token: str) -> str:
-    """What the cookie of a reader who knows the token holds: not the token itself."""
-    return hmac.new(token.encode(), b"tachograph web cookie", hashlib.sha256).hexdigest()
+def too_many(path: str, wait_s: int) -> Response:
+    """The answer to somebody who guesses tokens."""
+    answer = refusal(path, 429, "got too many wrong tokens", f"none for {wait_s} seconds")
+    answer.headers["Retry-After"] = str(wait_s)
+    return answer
 
 
-def is_cookie_of(value: str, token: str) -> bool:
-    """Whether the cookie was set by a login with this token."""
-    return hmac.compare_digest(value.encode(), cookie_value(token).encode())
+def _is_ours(method: str, headers: Headers) -> bool:
+    """Whether no other site is behind a request: one may lead a person here, and do nothing else.
 
-
-def is_token(value: str, token: str) -> bool:
-    """Whether both are the same, taking the same time for every wrong one."""
-    return bool(token) and hmac.compare_digest(value.encode(), token.encode())
-
-
-def _has_bearer(headers: Headers, token: str) -> bool:
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and is_token(value.strip(), token)
-
-
-def _cookie(headers: Headers) -> str:
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""
-
-
-def _is_same_origin(headers: Headers) -> bool:
-    """Browsers name the origin of every POST; a program that is none sends no Origin."""
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
+    Browsers name the origin of every POST, and say what a request is for; a program that is no browser says neither.
+    """
+    site = headers.get("sec-fetch-site", "none")
+    if method in _SAFE_METHODS:
+        is_visit = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        return site in ("same-origin", "none") or is_visit
     origin = headers.get("origin")
-    if origin is None:
-        return True
+    if site not in ("same-origin", "none") or origin is None:
+        return site in ("same-origin", "none")
     try:
         return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
     except ValueError:
         return False
 
 
-def _unauthorized() -> Response:
-    return PlainTextResponse(
-        "Got no valid token; expected `Authorization: Bearer TOKEN`.\n", 401, {"WWW-Authenticate": "Bearer"}
-    )
+def _to_login(scope: Scope) -> Response:
+    query = scope["query_string"].decode("latin-1")
+    wanted = scope["path"] + ("?" + query if query else "")
+    return RedirectResponse(f"/login?next={quote(wanted, safe='')}", 303)
+
+
+def _unauthorized(path: str) -> Response:
+    answer = refusal(path, 401, "got no valid token", "`Authorization: Bearer TOKEN`")
+    answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer

@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from tachograph.scan import Reader
+from tachograph.web.access import Access
 from tachograph.web.api import owner
 from tachograph.web.guard import Guard
 
@@ -14,5 +15,5 @@ def create_local(reader: Reader, host: str, api_token: str, deeds: owner.Deeds) 
     """The API of local commands alone, behind the same guard as the pages; `host` is what it is bound to."""
     return Starlette(
         routes=owner.routes(reader, deeds),
-        middleware=[Middleware(Guard, host=host, web_token="", api_token=api_token)],
+        middleware=[Middleware(Guard, host=host, access=Access("", "", lambda: 0), api_token=api_token)],
     )

@@ -22,6 +22,7 @@ from tachograph.questions import zone_of
 from tachograph.scan import Agg, Match, Reader, Scan
 from tachograph.telemetry import Telemetry
 from tachograph.web import units
+from tachograph.web.access import is_for_admin, role_of
 from tachograph.web.charts import share_bar
 
 _FOLDER: Final = Path(__file__).parent
@@ -38,6 +39,7 @@ NAVIGATION: Final = (
     ("/models", "Models"),
     ("/by/agent", "Groups"),
     ("/sources", "Sources"),
+    ("/sql", "SQL"),
 )
 
 
@@ -122,7 +124,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["bytes_size"] = units.bytes_size
     environment.globals.update(
         path_of=path_of, asset=_asset, share=units.share, clock_time=units.clock_time, when=units.when,
-        stamp=units.stamp, urlencode=urlencode, bar=share_bar, navigation=NAVIGATION,
+        stamp=units.stamp, urlencode=urlencode, bar=share_bar, navigation=NAVIGATION, is_for_admin=is_for_admin,
     )  # fmt: skip
     return environment
 
@@ -140,6 +142,7 @@ def render(site: Site, request: Request, template: str, status: int = 200, **val
         path=request.url.path,
         has_demo=values.pop("has_demo", None) if "has_demo" in values else has_demo(site.reader),
         has_login=site.has_login,
+        role=role_of(request) if site.has_login else "admin",
         **({"sequence": None} | values),
     )
     return HTMLResponse(html, status)
