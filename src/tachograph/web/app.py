@@ -33,6 +33,7 @@ from tachograph.web.pages import (
     text,
     trace,
 )
+from tachograph.web.pages.sql import endpoint as sql
 from tachograph.web.rendering import DEFAULT_OTLP, Here, Site, render
 
 
@@ -69,6 +70,7 @@ def create_app(
     routes = [
         *_pages(site),
         Route("/live", live(reader, is_stopping)),
+        Route("/sql", sql(site)),
         Route("/static/{name}", static),
         *login.routes(site, access),
         *owner.routes(reader, deeds),
