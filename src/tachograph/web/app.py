@@ -33,6 +33,8 @@ from tachograph.web.pages import (
     text,
     trace,
 )
+from tachograph.web.pages.destinations import destinations
+from tachograph.web.pages.running import running
 from tachograph.web.pages.sql import endpoint as sql
 from tachograph.web.rendering import DEFAULT_OTLP, Here, Site, render
 
@@ -96,6 +98,8 @@ def _pages(site: Site) -> list[Route]:
         page("/models", models.models),
         page("/by/{dimension}", groups.groups),
         page("/sources", sources.sources),
+        page("/destinations", destinations),
+        page("/running", running),
         page("/sessions/{session_id:path}", session.session),
         page("/traces/{trace_id}", trace.trace),
         page("/traces/{trace_id}/rows", trace.rows),

@@ -34,22 +34,28 @@ ZONE_COOKIE: Final = "tz"  # the browser's own zone, set by the page's script
 # The pages of the menu, in order: address and name.
 NAVIGATION: Final = (
     ("/", "Overview"),
+    ("/running", "Live"),
     ("/sessions", "Sessions"),
     ("/calls", "Calls"),
     ("/models", "Models"),
     ("/by/agent", "Groups"),
     ("/sources", "Sources"),
+    ("/destinations", "Destinations"),
     ("/sql", "SQL"),
 )
 
 
 class Here(Struct, frozen=True):
-    """What only the process of the pages knows: its settings, open doors and counters, how far files are read."""
+    """What only the process of the pages knows: its settings, open doors and counters, how far files are read.
+
+    `destinations` tells what is forwarded, each a `pages.destinations.Destination`.
+    """
 
     settings: Settings | None = None
     telemetry: Telemetry | None = None
     doors: dict[str, str] = field(default_factory=dict)
     followed: Callable[[], list[Any]] = list
+    destinations: Callable[[], list[Any]] = list
 
 
 class Site(Struct, frozen=True):

@@ -97,6 +97,7 @@ function disconnect() {
 document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", connect);
+document.addEventListener("tachograph:stale", schedule); // a page that silence changes as well
 for (const part of document.querySelectorAll("[data-live]")) part.dataset.shown = part.innerHTML;
 if (keepZone()) refresh();
 connect();

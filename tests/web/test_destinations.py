@@ -1,0 +1,36 @@
+"""The page of destinations: empty it says what will be here; else each one's state, without secrets."""
+
+from __future__ import annotations
+
+import json
+
+import filled
+from tachograph.store.duckdb import DuckStore
+from tachograph.web.pages.destinations import Destination, without_secrets
+from tachograph.web.rendering import Here
+
+
+def test_nothing_is_forwarded(store: DuckStore) -> None:
+    assert "Nothing is forwarded" in filled.client(store).get("/destinations").text
+
+
+def test_each_destination_has_its_state(store: DuckStore) -> None:
+    told = [
+        Destination("main", "otlp", "https://me:secret@collect.test:4318/v1?key=secret#secret", ("traces", "logs")),
+        Destination(
+            "<b>other", "otlp", "http://127.0.0.1:1", ("traces",), "open", 12, 90.0, 0.0, 5, 7, 3, filled.NOW_NS,
+            "503 <i>busy",
+        ),
+    ]  # fmt: skip
+    browser = filled.client(store, here=Here(destinations=lambda: told))
+    page = browser.get("/destinations").text
+    assert "collect.test:4318" in page and "secret" not in page
+    assert "&lt;b&gt;other" in page and "3 records set aside" in page and "503 &lt;i&gt;busy" in page
+    rows = [json.loads(line) for line in browser.get("/destinations?format=jsonl").text.splitlines()]
+    assert [row["lag_commits"] for row in rows] == [None, 12] and "secret" not in str(rows)
+
+
+def test_any_address_is_without_secrets() -> None:
+    assert (
+        without_secrets("http://[::1]:99999999") == "" and without_secrets("http://u:p@[::1]:1/x") == "http://[::1]:1/x"
+    )
