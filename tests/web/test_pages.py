@@ -17,7 +17,7 @@ from tachograph.scan import Agg, Match, Scan
 from tachograph.store.duckdb import DuckStore, open_store
 from tachograph.web import units
 from tachograph.web.conversation import STEPS_MAX
-from tachograph.web.pages.trace import FIRST_ROWS
+from tachograph.web.waterfall import FIRST_ROWS
 from tachograph.web.rendering import path_of
 
 # What our own templates use; anything else on a page came from somebody's text.
@@ -25,7 +25,7 @@ TAGS = frozenset(
     """
     html head meta title link script body a header img span nav button main div h1 h2 h4 p ul ol li section details
     summary pre table thead tbody tr th td small abbr time bdi i form label input select option svg path g rect aside
-    dl dt dd figure figcaption code strong br caption em s hr blockquote h3 h5 h6 optgroup
+    dl dt dd figure figcaption code strong br caption em s hr blockquote h3 h5 h6 optgroup kbd
     """.split()  # noqa: SIM905 - a list of 60 tags on 60 lines reads no better
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -12,9 +13,13 @@ from starlette.testclient import TestClient
 
 import filled
 from tachograph.model import Batch, Meaning, Source, Span
-from tachograph.store.duckdb import open_store
+from tachograph.receivers.otlp import decode
+from tachograph.scan import Agg, Match, Scan
+from tachograph.store.duckdb import DuckStore, open_store
+from tachograph.web.rendering import path_of
 
 TRACE = "a" * 32
+JSON: Final = "application/json"
 START_NS = filled.NOW_NS - 3_600_000_000_000
 
 
@@ -75,3 +80,66 @@ def test_a_trace_folds_by_depth_and_by_kind(shop: TestClient) -> None:
         *("", "none", "1", "2", "3", "4", "5"), "prompt", "turn", "agent", "model_call", "tool_run",
     ]  # fmt: skip
     assert "below 1 level<" in tools and "below 2 levels<" in tools
+
+
+def test_rows_say_self_times_and_the_critical_path(shop: TestClient) -> None:
+    told = shop.get(f"/traces/{TRACE}/rows").json()
+    assert told["columns"]["up"] == [0, 1, 1, 2]
+    assert told["columns"]["self"] == [200_000, 200_000, None, None]
+    path = [(row, at // 1000, took // 1000) for row, at, took in zip(*told["path"].values(), strict=True)]
+    assert path == [(0, 0, 100), (1, 100, 100), (2, 200, 300), (1, 500, 100), (3, 600, 300), (0, 900, 100)]
+
+
+def test_what_took_the_time_is_told_by_kind_and_step(shop: TestClient) -> None:
+    page = shop.get(f"/traces/{TRACE}").text
+    waits = page[page.index("fall-waits") : page.index("</details>", page.index("fall-waits"))]
+    assert "tool runs 600 ms (60 %)" in waits and "the agent in between 400 ms (40 %)" in waits
+    assert waits.index(f"{3:016x}") < waits.index(f"{1:016x}")
+
+
+def test_the_time_of_a_folded_step_is_that_of_the_step_that_holds_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s", lambda: filled.NOW_NS)
+    spans = [span(1, 0, 0, 100, "ask", role="model_call"), span(2, 1, 0, 100, "POST", is_noise=True)]
+    filled.keep(store, tmp_path, [Batch(spans=spans)], is_understood=True)
+    page = filled.client(store).get(f"/traces/{TRACE}").text
+    assert "model calls 100 ms (100 %)" in page
+    store.close()
+
+
+def test_a_panel_leads_to_the_price_the_session_and_what_it_links_to(browser: TestClient, store: DuckStore) -> None:
+    asked = Scan("calls", {"trace": "trace_id", "span": "span_id", "id": "call_id"}, (Match("span_id", "!=", ""),))
+    one = store.scan(asked).rows()[0]
+    answer = browser.get(f"/traces/{one['trace']}/panel", params={"node": f"{one['trace']}:{one['span']}"}).text
+    assert f"{path_of('calls', one['id'])}#price" in answer and f"{path_of('calls', one['id'])}#provenance" in answer
+    assert f'data-take="{one["span"]}"' in answer and "data-take-raw" in answer and "copy as OTLP" in answer
+    linked = browser.get(f"/traces/{'e' * 32}/panel", params={"node": f"{'e' * 32}:{1:016x}"}).text
+    assert "?node=" in linked[linked.index('data-key="links"') :]
+
+
+def test_a_trace_goes_out_as_otlp_and_is_read_as_it_was(browser: TestClient, store: DuckStore) -> None:
+    select: dict[str, Any] = {"trace": "trace_id", "n": Agg("count_distinct", "span_id")}
+    counts = {row["trace"]: row["n"] for row in store.scan(Scan("spans", select, (), ("trace",))).rows()}
+    assert len(counts) > 10
+    for trace, count in counts.items():
+        answer = browser.get(f"/traces/{trace}/otlp")
+        assert answer.headers["content-disposition"].startswith("attachment")
+        again = [span for line in answer.content.splitlines() for span in decode("traces", line, JSON).spans]
+        assert len(again) == count
+        where = (Match("trace_id", "=", trace),)
+        told = store.scan(Scan("spans", {name: name for name in ("span_id", "attributes")}, where)).rows()
+        attributes = {row["span_id"]: row["attributes"] or {} for row in told}
+        for one in again:
+            assert attributes[one.span_id].items() <= one.attributes.items()
+
+
+def test_texts_stand_where_they_were_taken_from(browser: TestClient, store: DuckStore) -> None:
+    trace = "e" * 32
+    line = browser.get(f"/traces/{trace}/otlp", params={"node": f"{trace}:{2:016x}"}).content
+    (one,) = decode("traces", line, JSON).spans
+    assert msgspec.json.decode(one.attributes["i"])[0]["content"] == "<script>alert(3)</script>"
+    assert one.attributes["gen_ai.usage.input_tokens"] == 1_200
+
+
+def test_otlp_of_what_is_not_there_is_not_found(shop: TestClient) -> None:
+    assert shop.get(f"/traces/{'0' * 32}/otlp").status_code == 404
+    assert shop.get(f"/traces/{TRACE}/otlp", params={"node": f"{TRACE}:{99:016x}"}).status_code == 404

@@ -57,6 +57,9 @@ def critical_path(tree: Tree) -> list[Stretch]:
     stack = [(tree.root, tree.root.start_ns, ends[tree.root.id])]
     while stack:
         node, since, until = stack.pop()
+        if not node.children:
+            _add(found, node, since, until)
+            continue
         at = until
         for child, begin, end in _waited_for(node, since, until, ends):
             _add(found, node, end, at)
@@ -68,12 +71,13 @@ def critical_path(tree: Tree) -> list[Stretch]:
 
 
 def _ends(tree: Tree) -> dict[str, int]:
-    """Node id -> when the last of it and everything below it ended."""
-    ends = {tree.root.id: tree.root.end_ns}
-    walked = [tree.root, *(node for _, node in tree.walk())]
+    """Node id -> when the last of it and everything below it ended; what took no time determines nothing."""
+    walked = [node for _, node in tree.walk()]
+    ends = {node.id: node.end_ns if node.end_ns > node.start_ns else 0 for node in walked}
+    ends[tree.root.id] = 0
     for node in reversed(walked):
-        ends[node.id] = max((ends[child.id] for child in node.children), default=node.end_ns)
-        ends[node.id] = max(ends[node.id], node.end_ns)
+        if ends[node.id] > ends[node.parent]:
+            ends[node.parent] = ends[node.id]
     return ends
 
 

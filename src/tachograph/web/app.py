@@ -27,6 +27,7 @@ from tachograph.web.pages import (
     login,
     models,
     overview,
+    panel,
     session,
     sessions,
     sources,
@@ -103,7 +104,8 @@ def _pages(site: Site) -> list[Route]:
         page("/sessions/{session_id:path}", session.session),
         page("/traces/{trace_id}", trace.trace),
         page("/traces/{trace_id}/rows", trace.rows),
-        page("/traces/{trace_id}/panel", trace.panel),
+        page("/traces/{trace_id}/panel", panel.panel),
+        page("/traces/{trace_id}/otlp", trace.otlp),
         page("/calls/{call_id:path}", call.call),
         page("/texts/{hash}", text.text),
     ]

@@ -1,0 +1,106 @@
+"""The steps of a trace for its waterfall: as columns for the script, and the first screenful drawn by the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tachograph.tree import Node, Tree, significant
+from tachograph.tree.timing import Stretch, self_times
+from tachograph.web.charts import waterfall_bar
+
+FIRST_ROWS: Final = 80  # drawn by the server: a screenful, and what there is without a script
+_DEPTH_SHOWN: Final = 12  # indented so far; the style sheet knows as many
+_ERROR_SEARCHED: Final = 200  # characters of an error that the search of the page looks in
+# Bits of a row's flags; static/trace-steps.js knows them.
+_ERROR, _NOISE, _CALL, _NOTIONAL, _ESTIMATE, _COMPUTED = 1, 2, 4, 8, 16, 32
+
+
+def extent(tree: Tree) -> tuple[int, int]:
+    """When the tree starts and ends; at least a nanosecond apart."""
+    return tree.root.start_ns, max(tree.root.end_ns, tree.root.start_ns + 1)
+
+
+def compact(tree: Tree, path: Sequence[Stretch]) -> bytes:
+    """JSON of columns, a row for each step in order of the tree, and the critical path.
+
+    `up`: so many rows above stands the parent (0 = none). Words are numbers into `words`; times are µs, `at` from the
+    start, `self` null where nothing stands below. The id of a span of this trace comes without the trace's. `path`
+    has the row, start and length of each stretch.
+    """
+    start_ns, end_ns = extent(tree)
+    nodes = [node for _, node in tree.walk()]
+    row_of = {node.id: row for row, node in enumerate(nodes)}
+    own = self_times(tree)
+    words: dict[str, int] = {"": 0}
+
+    def numbers(texts: Iterable[str]) -> list[int]:
+        return [words.setdefault(text, len(words)) for text in texts]
+
+    columns = {
+        # Each parent stands before its rows: small numbers, and a name of 16 signs instead of 49, pack well.
+        "id": [n.span_id if n.origin == "span" and n.span_id and n.trace_id == tree.id else n.id for n in nodes],
+        "up": [row - row_of.get(node.parent, row) for row, node in enumerate(nodes)],
+        "name": numbers(node.name for node in nodes),
+        "role": numbers(node.role for node in nodes),
+        "detail": numbers(detail(node) for node in nodes),
+        "also": numbers(_also(node) for node in nodes),
+        "error": numbers(node.error[:_ERROR_SEARCHED] for node in nodes),
+        "at": [max(0, node.start_ns - start_ns) // 1000 if node.start_ns else 0 for node in nodes],
+        "took": [node.duration_ns // 1000 for node in nodes],
+        "self": [own[node.id] // 1000 if node.id in own else None for node in nodes],
+        "flags": [_flags(node) for node in nodes],
+        "tokens": [None if n.input_tokens is None else n.input_tokens + (n.output_tokens or 0) for n in nodes],
+        "cost": [node.cost_nanousd for node in nodes],
+    }
+    stretches = {
+        "row": [row_of[one.node.id] for one in path],
+        "at": [(one.start_ns - start_ns) // 1000 for one in path],
+        "took": [one.duration_ns // 1000 for one in path],
+    }
+    told = {"duration": (end_ns - start_ns) // 1000, "words": list(words), "columns": columns, "path": stretches}
+    return msgspec.json.encode(told)
+
+
+def detail(node: Node) -> str:
+    """What the name does not say yet."""
+    for one in (node.tool_name, node.model, node.subagent):
+        if one and one != node.name:
+            return one
+    return ""
+
+
+def _also(node: Node) -> str:
+    """What else a search finds a step by, beside its name and detail."""
+    if not (node.tool_call_id or node.subagent or (node.tool_name and node.model)):
+        return ""
+    shown = (node.name, detail(node), "")
+    return " ".join(one for one in (node.tool_name, node.model, node.subagent, node.tool_call_id) if one not in shown)
+
+
+def _flags(node: Node) -> int:
+    return (
+        (_ERROR if node.is_error else 0)
+        | (_NOISE if node.is_noise else 0)
+        | (_CALL if node.call_id else 0)
+        | (_NOTIONAL if node.is_notional else 0)
+        | (_ESTIMATE if node.cost_kind == "source_estimate" else 0)
+        | (_COMPUTED if node.cost_kind == "computed" else 0)
+    )
+
+
+def first_rows(tree: Tree) -> list[dict[str, Any]]:
+    """The first steps with noise folded, as the script will draw them."""
+    start_ns, end_ns = extent(tree)
+    length = end_ns - start_ns
+    found: list[dict[str, Any]] = []
+    stack = [(0, node) for node in reversed(significant(tree.root))]
+    while stack and len(found) < FIRST_ROWS:
+        depth, node = stack.pop()
+        class_ = "fall-error" if node.is_error else f"fall-{node.role or 'step'}"
+        bar = waterfall_bar((node.start_ns - start_ns) / length, node.duration_ns / length, class_)
+        found.append({"depth": min(depth, _DEPTH_SHOWN), "node": node, "detail": detail(node), "bar": bar})
+        stack.extend((depth + 1, child) for child in reversed(significant(node)))
+    return found
