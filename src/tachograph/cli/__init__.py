@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "usage": "calls, tokens, errors and cost, by day, model, agent, session, ...",
     "sessions": "sessions, newest first",
     "show": "one session or trace as a tree",
+    "export": "a session as Markdown or as one HTML page",
     "explain": "where each number of a model call comes from",
     "tail": "follow model calls and tool runs as they come in",
     "search": "where a text stands in prompts, answers and tool results",

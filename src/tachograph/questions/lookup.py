@@ -121,23 +121,21 @@ def call(reader: Reader, call_id: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def traces_of(reader: Reader, session_id: str) -> list[dict[str, Any]]:
-    """The traces of a session in order of start: trace_id, start_ns, end_ns, spans."""
-    if session_id.startswith(_TRACE_SESSION):
-        trace_ids = [session_id.removeprefix(_TRACE_SESSION)]
-    else:
+def traces_of(reader: Reader, session_id: str, newest: int | None = None) -> list[dict[str, Any]]:
+    """The traces of a session in order of start: trace_id, start_ns, end_ns, spans; all, or so many of the newest."""
+    own = Match("trace_id", "=", session_id.removeprefix(_TRACE_SESSION))
+    if not session_id.startswith(_TRACE_SESSION):
         where = (Match("session_id", "=", session_id),)
-        trace_ids = reader.scan(Scan("trace_sessions", {"trace_id": "trace_id"}, where)).data["trace_id"]
-    if not trace_ids:
-        return []
+        own = Match("trace_id", "in", Scan("trace_sessions", {"trace_id": "trace_id"}, where))
     select: dict[str, str | Agg | Bucket] = {
         "trace_id": "trace_id",
         "start_ns": Agg("min", "start_ns"),
         "end_ns": Agg("max", "end_ns"),
         "spans": Agg("count"),
     }
-    scan = Scan("spans", select, (Match("trace_id", "in", trace_ids),), ("trace_id",), (("start_ns", False),))
-    return reader.scan(scan).rows()
+    order = (("start_ns", newest is not None),)
+    found = reader.scan(Scan("spans", select, (own,), ("trace_id",), order, limit=newest)).rows()
+    return found if newest is None else found[::-1]
 
 
 class Found(NamedTuple):

@@ -50,7 +50,7 @@ def session_tree(reader: Reader, session_id: str, between: Between | None = None
 def prompts_of(reader: Reader, session_id: str) -> list[Node]:
     """The prompts of a session in time, those of its sub-agents left out; quick, as nothing else is read."""
     growth = Growth(Node(id="", role=SESSION, name=session_id))
-    where = (*_own(session_id), Match("role", "=", PROMPT))
+    where = (_any(session_id), Match("role", "=", PROMPT))
     growth.spans(reader, where, session_id, has_texts=False)
     growth.events(reader, where, session_id)
     nodes = [node for node in growth.join() if not node.subagent and not node.is_noise]
@@ -60,37 +60,29 @@ def prompts_of(reader: Reader, session_id: str) -> list[Node]:
 def _session(reader: Reader, session_id: str, between: Between | None = None) -> Growth:
     """All of one session, or what of it began in a time, not yet joined."""
     growth = Growth(Node(id="", role=SESSION, name=session_id))
+    in_traces = _in_traces(session_id)
     own: tuple[Condition, ...] = (Match("session_id", "=", session_id),)
-    where: tuple[Condition, ...] = own
-    traces = _traces(reader, session_id, between)
-    if traces:
-        in_traces = Match("trace_id", "in", traces)
-        where = (Any_((Match("session_id", "=", session_id), in_traces)),)
-        if session_id.startswith(_TRACE_SESSION):
-            own = (in_traces, Match("session_id", "in", ["", session_id]))
+    if session_id.startswith(_TRACE_SESSION):
+        own = (in_traces, Match("session_id", "in", ["", session_id]))
+    where = (_any(session_id),)
     started, told = _during("start_ns", between), _during("time_ns", between)
     growth.spans(reader, (*where, *started), session_id)
-    growth.calls(reader, (*own, *started), (in_traces,) if traces else own)
+    growth.calls(reader, (*own, *started), (in_traces,))
     growth.events(reader, (*where, *told), session_id)
     return growth
 
 
-def _own(session_id: str) -> tuple[Condition, ...]:
-    """What records of a session say themselves."""
+def _any(session_id: str) -> Condition:
+    """What names the session, or lies in a trace of it."""
+    return Any_((Match("session_id", "=", session_id), _in_traces(session_id)))
+
+
+def _in_traces(session_id: str) -> Match:
     if session_id.startswith(_TRACE_SESSION):
-        return (Match("trace_id", "=", session_id.removeprefix(_TRACE_SESSION)),)
-    return (Match("session_id", "=", session_id),)
+        return Match("trace_id", "=", session_id.removeprefix(_TRACE_SESSION))
+    where = (Match("session_id", "=", session_id), Match("trace_id", "!=", ""))
+    return Match("trace_id", "in", Scan("trace_sessions", {"trace_id": "trace_id"}, where))
 
 
 def _during(column: str, between: Between | None) -> tuple[Condition, ...]:
     return () if between is None else (Match(column, ">=", between[0]), Match(column, "<", between[1]))
-
-
-def _traces(reader: Reader, session_id: str, between: Between | None = None) -> list[str]:
-    if session_id.startswith(_TRACE_SESSION):
-        return [session_id.removeprefix(_TRACE_SESSION)]
-    asked = Scan("trace_sessions", {"trace_id": "trace_id"}, (Match("session_id", "=", session_id),))
-    if between is not None:  # a session may have thousands of them
-        where = (Match("session_id", "=", session_id), *_during("start_ns", between))
-        asked = Scan("spans", {"trace_id": "trace_id"}, where, ("trace_id",))
-    return sorted({trace_id for trace_id in reader.scan(asked).data["trace_id"] if trace_id})

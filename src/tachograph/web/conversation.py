@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct, field
 
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, SESSION, TOOL_RUN, TURN
+from tachograph.questions import Happening
 from tachograph.scan import Reader
 from tachograph.tree import Node, Totals, Tree, significant
 from tachograph.web import messages
 from tachograph.web.markdown import markdown
 from tachograph.web.messages import Message
+from tachograph.web.tool_views import ToolView, view
 
 STEPS_MAX: Final = 300  # of one prompt on a page: more is linked, not drawn
 SAME_NS: Final = 2_000_000
@@ -22,7 +25,10 @@ _OPEN_ROLES: Final = (SESSION, TURN)  # what only groups: its content is shown i
 
 
 class Step(Struct, eq=False):
-    """One line of a conversation: `kind` is call, tool or agent; `steps` is what a tool or sub-agent did within."""
+    """One line of a conversation: `kind` is call, tool, agent or note; `steps` is what a tool or sub-agent did within.
+
+    A note is something that happened beside them.
+    """
 
     kind: str
     node: Node
@@ -30,6 +36,8 @@ class Step(Struct, eq=False):
     arguments: list[Message] = field(default_factory=list)
     result: list[Message] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    view: ToolView | None = None  # of a tool, and of a command that the user ran
+    happening: Happening | None = None
 
 
 class Section(Struct, eq=False):
@@ -43,6 +51,7 @@ class Section(Struct, eq=False):
     totals: Totals = field(default_factory=Totals)
     start_ns: int = 0
     end_ns: int = 0
+    waited_ns: int = 0  # between the end of what was done before and this prompt
 
 
 def sections(tree: Tree) -> list[Section]:
@@ -64,27 +73,60 @@ def sections(tree: Tree) -> list[Section]:
     prompts = (one for one in found if one.node is not None)
     for number, one in enumerate(prompts, start=1):
         one.number = number
+    ended_ns = 0
+    for one in found:
+        one.waited_ns = max(0, one.start_ns - ended_ns) if ended_ns and one.node is not None else 0
+        ended_ns = max(ended_ns, one.end_ns)
     return found
 
 
-def fill(reader: Reader, shown: Iterable[Section]) -> None:
-    """Read the kept texts of the sections that a page shows; one question to the store for all of them."""
+def note(shown: list[Section], happenings: Iterable[Happening], since_ns: int, until_ns: int) -> None:
+    """Put what happened in a time where it happened: into the section that had begun by then."""
+    starts = [section.start_ns for section in shown]
+    for number, one in enumerate(happenings):
+        if not shown or not since_ns <= one.time_ns < until_ns or one.kind == "retry":
+            continue
+        steps = shown[max(0, bisect_right(starts, one.time_ns) - 1)].steps
+        at = next((i for i, step in enumerate(steps) if step.node.start_ns > one.time_ns), len(steps))
+        if one.call_id:
+            at = next((i for i, step in enumerate(steps) if step.node.call_id == one.call_id), at)
+        node = Node(id=f"note:{number}:{one.time_ns}", name=one.kind, start_ns=one.time_ns)
+        node.end_ns, node.texts, node.is_error = one.time_ns + one.duration_ns, one.texts, one.is_error
+        steps.insert(at, Step("note", node, happening=one))
+
+
+def fill(reader: Reader, shown: Iterable[Section], clean: Callable[[str], str] = str) -> None:
+    """Read the kept texts of the sections that a page shows; one question to the store for all of them.
+
+    Each goes through `clean` first.
+    """
     chosen = list(shown)
     wanted: list[tuple[list[Message], str, list[str]]] = []
     for section in chosen:
         if section.node is not None:
             asked = _texts(section.node, "prompt") or _texts(section.node, "input")[-1:]
             wanted.append((section.asked, "user", asked))
-        for step in _all(section.steps):
+        for step in all_steps(section.steps):
             wanted += _wanted(step, is_alone=section.node is None)
     hashes = list(dict.fromkeys(hash_ for _, _, some in wanted for hash_ in some))
-    texts = reader.texts(hashes) if hashes else {}
+    texts = {hash_: clean(text) for hash_, text in reader.texts(hashes).items()} if hashes else {}
     for target, role, some in wanted:
         target.extend(messages.read(texts[hash_], role, hash_) for hash_ in some if hash_ in texts)
     _format(one for one, role, _ in wanted if role in ("user", "assistant"))
     for section in chosen:
+        for step in all_steps(section.steps):
+            if step.kind == "tool" or (step.happening is not None and step.happening.kind == "bash"):
+                _view(step, texts)
         if any(step.kind == "tool" for step in section.steps):
             _leave_out_tool_calls(section.steps)
+
+
+def _view(step: Step, texts: dict[str, str]) -> None:
+    given = [texts[hash_] for hash_ in _texts(step.node, "arguments") if hash_ in texts]
+    raw = [texts[hash_] for hash_ in _texts(step.node, "result") if hash_ in texts]
+    if given or raw:
+        name = "user_bash" if step.kind == "note" else step.node.tool_name or step.node.name
+        step.view = view(name, given, step.result, raw)
 
 
 def _format(said: Iterable[list[Message]]) -> None:
@@ -98,13 +140,15 @@ def _format(said: Iterable[list[Message]]) -> None:
 
 def _leave_out_tool_calls(steps: list[Step]) -> None:
     """What a model asked to run need not be said twice: the runs stand beside it."""
-    for step in _all(steps):
+    for step in all_steps(steps):
         for said in step.said:
             said.blocks = [block for block in said.blocks if block.kind != "tool_call"]
 
 
 def _wanted(step: Step, is_alone: bool) -> list[tuple[list[Message], str, list[str]]]:
     node = step.node
+    if step.happening is not None and step.happening.kind != "bash":
+        return [(step.said, "assistant", (_texts(node, "response") or _texts(node, "output"))[:1])]
     if step.kind != "call":
         return [
             (step.arguments, "", _texts(node, "arguments")),
@@ -122,10 +166,11 @@ def _texts(node: Node, slot: str) -> list[str]:
     return [hash_ for name, hashes in node.texts if name == slot for hash_ in hashes]
 
 
-def _all(steps: list[Step]) -> Iterator[Step]:
+def all_steps(steps: list[Step]) -> Iterator[Step]:
+    """Every step and those within it."""
     for step in steps:
         yield step
-        yield from _all(step.steps)  # as deep as _NESTED_MAX
+        yield from all_steps(step.steps)  # as deep as _NESTED_MAX
 
 
 def _holding_prompts(root: Node) -> set[str]:
@@ -151,7 +196,7 @@ def _section(node: Node | None, children: list[Node]) -> Section:
 
 def _add(section: Section, nodes: list[Node]) -> None:
     steps = _steps(nodes, _NESTED_MAX)
-    section.left_out += _trim(steps, STEPS_MAX - sum(1 for _ in _all(section.steps)))[1]
+    section.left_out += _trim(steps, STEPS_MAX - sum(1 for _ in all_steps(section.steps)))[1]
     section.steps += steps
     if section.node is not None:
         return
@@ -166,7 +211,7 @@ def _trim(steps: list[Step], room: int) -> tuple[int, int]:
     left_out = 0
     for at, step in enumerate(steps):
         if room <= 0:
-            left_out += sum(1 for _ in _all(steps[at:]))
+            left_out += sum(1 for _ in all_steps(steps[at:]))
             del steps[at:]
             break
         room, inner = _trim(step.steps, room - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,11 @@ _ROLES: Final = frozenset(("user", "assistant", "system", "developer", "tool", "
 _ROLE_NAMES: Final = {"model": "assistant", "ai": "assistant", "human": "user", "developer": "system"}
 _TEXT_TYPES: Final = frozenset(("text", "inputtext", "outputtext", "refusal", "message", ""))
 _THINKING_TYPES: Final = frozenset(("thinking", "reasoning", "redactedthinking", "summarytext"))
+_IMAGE_TYPES: Final = frozenset(("image", "inputimage", "imageurl", "blob", "inlinedata", "media"))
+_IMAGE_KINDS: Final = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp"))  # none that can hold a script
+_IMAGE_CHARS_MAX: Final = 4_000_000
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{8,}={0,2}")
+_DATA_ADDRESS: Final = re.compile(r"data:(image/[a-z]+);base64,")
 # Kinds of parts, in lower case and without what joins the words: tool_use, toolCall, tool-call.
 _CALL_TYPES: Final = frozenset(("tooluse", "toolcall", "functioncall", "servertooluse", "customtoolcall"))
 _RESULT_TYPES: Final = frozenset(
@@ -22,7 +28,7 @@ _RESULT_TYPES: Final = frozenset(
 
 
 class Block(Struct):
-    """One readable piece: `kind` is text, thinking, tool_call, tool_result or other; `role` who said it."""
+    """One readable piece: `kind` is text, thinking, tool_call, tool_result, image or other; `role` who said it."""
 
     role: str
     kind: str
@@ -30,6 +36,8 @@ class Block(Struct):
     name: str = ""  # of the tool
     is_cut: bool = False
     html: Markup = Markup()  # the text as its Markdown means it, "" = as it came
+    data: str = ""  # of an image, in Base64
+    number: int = 0  # of an image: which one of its message
 
 
 class Message(Struct):
@@ -49,7 +57,15 @@ def read(text: str, role: str = "", hash_: str = "") -> Message:
     for block in blocks:
         if len(block.text) > _SHOWN_CHARS:
             block.text, block.is_cut = block.text[:_SHOWN_CHARS], True
+    for number, block in enumerate(block for block in blocks if block.data):
+        block.number = number
     return Message(blocks[0].role, blocks, hash_)
+
+
+def image_of(text: str, number: int) -> tuple[str, str] | None:
+    """The kind and the Base64 of an image in a kept text."""
+    images = [block for block in read(text).blocks if block.data]
+    return (images[number].name, images[number].data) if number < len(images) else None
 
 
 def first_text(message: Message) -> str:
@@ -88,6 +104,8 @@ def _part(value: dict[str, Any], role: str, depth: int) -> list[Block]:
         return [_call(value, role)]
     if type_ in _RESULT_TYPES or "functionResponse" in value:
         return [_result(value, depth)]
+    if type_ in _IMAGE_TYPES or "inlineData" in value or "inline_data" in value:
+        return [_image(value, role)]
     if type_ in _THINKING_TYPES or value.get("thought") is True:
         return [Block(role, "thinking", _first(value, "thinking", "content", "text", "reasoning", "summary"))]
     blocks: list[Block] = []
@@ -109,6 +127,22 @@ def _part(value: dict[str, Any], role: str, depth: int) -> list[Block]:
     if not blocks and not (role and set(value) <= {"role", "content", "parts", "finish_reason", "refusal"}):
         blocks.append(Block(role, "other", _pretty(value)))
     return blocks
+
+
+def _image(value: dict[str, Any], role: str) -> Block:
+    """An image that was kept whole; one that is elsewhere is its address as text, and never fetched."""
+    names = ("source", "inlineData", "inline_data", "image_url", "imageUrl", "blob")
+    inner = next((value[name] for name in names if value.get(name)), value)
+    given = inner if isinstance(inner, dict) else {"data": inner}
+    data = next((given[k] for k in ("data", "url", "image", "content") if isinstance(given.get(k), str)), "")
+    kinds = (given.get(k, value.get(k)) for k in ("media_type", "mimeType", "mime_type", "mediaType"))
+    kind = next((one for one in kinds if isinstance(one, str)), "")
+    if found := _DATA_ADDRESS.match(data):
+        kind, data = found[1], data[found.end() :]
+    if kind not in _IMAGE_KINDS or len(data) > _IMAGE_CHARS_MAX or not _BASE64.fullmatch(data):
+        about = {k: v for k, v in value.items() if not isinstance(v, str) or len(v) < 400}
+        return Block(role, "other", _pretty(about), "image")
+    return Block(role, "image", f"{kind}, {len(data) * 3 // 4:,} bytes", kind, data=data)
 
 
 def _call(value: dict[str, Any], role: str) -> Block:

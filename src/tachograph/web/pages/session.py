@@ -1,9 +1,9 @@
-"""One session: its facts, when things ran, and the conversation with every call and tool."""
+"""One session: its facts, how it went, and the conversation with every call and tool; and the session as a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
@@ -11,19 +11,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN
-from tachograph.questions import descendants, traces_of, usage
+from tachograph.questions import Course, course, descendants, traces_of, usage
 from tachograph.questions import session as find_session
-from tachograph.scan import Match
-from tachograph.tree import Node, Tree, session_tree
-from tachograph.web import conversation, units
+from tachograph.scan import Agg, Bucket, Match, Reader, Scan
+from tachograph.tree import Node, Tree
+from tachograph.web import conversation, session_files, units
 from tachograph.web.charts import Mark, joined, strip
 from tachograph.web.pages.overview import priced
 from tachograph.web.pages.sessions import with_costs
+from tachograph.web.reading import Part, part
 from tachograph.web.rendering import Look, Site, look_of, render
+from tachograph.web.session_charts import charts
 
-PROMPTS_SHOWN: Final = 25
 _MARKS_MANY: Final = 400  # from here on marks that touch are drawn as one
 _LANES: Final = {PROMPT: 0, MODEL_CALL: 1, TOOL_RUN: 2}
+_EVENT_LANE: Final = len(_LANES)
+_EVENTS: Final = {"compaction": "compaction", "model": "model switch", "cache": "cache break", "aborted": "aborted"}
+_BUCKETS: Final = 400
+_TOOLS_SHOWN: Final = 12
+_TRACES_SHOWN: Final = 12
+_NANO: Final = 1_000_000_000
 
 
 def session(site: Site, request: Request) -> Response:
@@ -34,40 +41,132 @@ def session(site: Site, request: Request) -> Response:
     if row is None:
         raise HTTPException(404)
     look = look_of(site, request)
-    tree = session_tree(site.reader, session_id)
-    sections = conversation.sections(tree)
-    first = _first(request.query_params.get("from", ""), len(sections))
-    shown = sections[first : first + PROMPTS_SHOWN]
-    conversation.fill(site.reader, shown)
-    own = Match("session_id", "=", session_id)
-    if session_id.startswith("trace:"):
-        own = Match("trace_id", "=", session_id.removeprefix("trace:"))
+    went = course(site.reader, session_id)
+    shown = part(site.reader, row, went, request.query_params.get("from", ""))
+    conversation.fill(site.reader, shown.sections)
+    own = _own(session_id)
     return render(
         site, request, "session.html",
         sequence=sequence, look=look, session=with_costs(site.reader, [row])[0],
         models=[priced(model) for model in usage(site.reader, "model", where=(own,))["rows"]],
-        traces=traces_of(site.reader, session_id),
-        sections=shown, first=first, total=len(sections), per_page=PROMPTS_SHOWN, strip=_strip(tree, look),
-        is_cut=tree.is_cut, descendants=descendants(site.reader, session_id),
+        tools=_tools(site.reader, own, shown), traces=traces_of(site.reader, session_id, _TRACES_SHOWN),
+        sections=shown.sections, first=shown.first, total=shown.total, earlier=shown.earlier, later=shown.later,
+        strip=_strip(site.reader, own, shown, went, look), calls={call["call_id"]: call for call in went.calls},
+        happened=_counted(went), charts=charts(went, look.zone), is_cut=shown.tree.is_cut,
+        descendants=descendants(site.reader, session_id), files=session_files.links(session_id),
     )  # fmt: skip
 
 
-def _first(asked: str, total: int) -> int:
-    """Index of the first section to show."""
-    newest = max(0, total - PROMPTS_SHOWN)
-    return min(int(asked), newest) if asked.isdecimal() and len(asked) < 7 else newest
+def file(site: Site, request: Request) -> Response:
+    """The whole session as Markdown or as a page of its own, secrets taken out."""
+    session_id, form = request.path_params["session_id"], request.path_params["form"]
+    if form not in session_files.FORMS:
+        raise HTTPException(404)
+    look = look_of(site, request)
+    text = session_files.written(site.reader, session_id, form, look)
+    if text is None:
+        raise HTTPException(404)
+    name = session_files.name_of(session_id, form)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text.encode("utf-8", "replace"), media_type=session_files.FORMS[form], headers=headers)
 
 
-def _strip(tree: Tree, look: Look) -> Markup | None:
-    """Prompts, calls and tools over the time of the session, None where there is nothing to see."""
-    marks = [_mark(node.role, node.start_ns, node.end_ns, node.is_error, node.name, look) for node in _timed(tree)]
+def _own(session_id: str) -> Match:
+    if session_id.startswith("trace:"):
+        return Match("trace_id", "=", session_id.removeprefix("trace:"))
+    return Match("session_id", "=", session_id)
+
+
+def _counted(went: Course) -> list[tuple[str, int, str]]:
+    """What happened how often: (words, number, kind)."""
+    words = {
+        "compaction": "compaction", "model": "model switch", "cache": "cache break", "aborted": "abort",
+        "bash": "command of the user", "waiting": "wait for the user", "retry": "failed or repeated attempt",
+    }  # fmt: skip
+    counts = {kind: sum(one.kind == kind for one in went.happenings) for kind in words}
+    return [(words[kind], number, kind) for kind, number in counts.items() if number]
+
+
+# Tools
+
+
+def _tools(reader: Reader, own: Match, shown: Part) -> list[dict[str, Any]]:
+    """Runs, failures and time of each tool, most time first; of a long session as its spans or events tell."""
+    if shown.is_part:
+        return _tools_told(reader, own)
+    found: dict[str, dict[str, Any]] = {}
+    for _, node in shown.tree.walk():
+        if node.role == TOOL_RUN and not node.is_repeat and not node.is_noise:
+            tool = found.setdefault(node.tool_name, {"tool": node.tool_name, "runs": 0, "errors": 0, "took": 0})
+            tool["runs"] += 1
+            tool["errors"] += node.is_error
+            tool["took"] += node.duration_ns
+    return sorted(found.values(), key=lambda tool: (-tool["took"], tool["tool"]))[:_TOOLS_SHOWN]
+
+
+def _tools_told(reader: Reader, own: Match) -> list[dict[str, Any]]:
+    select: dict[str, str | Agg | Bucket] = {
+        "tool": "tool_name",
+        "runs": Agg("count"),
+        "errors": Agg("count_if_true", "is_error"),
+        "took": Agg("sum", "duration_ns"),
+    }
+    where = (own, Match("role", "=", TOOL_RUN), Match("tool_name", "!=", ""))
+    for table in ("spans", "events"):
+        asked = Scan(table, select, where, ("tool",), (("took", True),), limit=_TOOLS_SHOWN)
+        if rows := reader.scan(asked).rows():
+            return [row | {"took": row["took"] or 0} for row in rows]
+    return []
+
+
+# The time line
+
+
+def _strip(reader: Reader, own: Match, shown: Part, went: Course, look: Look) -> Markup | None:
+    """Prompts, calls, tools and what happened over the time of the session, None where there is nothing to see."""
+    if shown.is_part:
+        marks = _marks_told(reader, own, shown, went, look)
+    else:
+        marks = [_mark(node.role, node.start_ns, node.end_ns, node.is_error, node.name, look)
+                 for node in _timed(shown.tree)]  # fmt: skip
     if not marks:
         return None
     start = min(mark.start_ns for mark in marks)
     end = max(mark.end_ns for mark in marks)
     if len(marks) > _MARKS_MANY:
         marks = joined(marks, start, end)
-    return strip(marks, start, end, len(_LANES), "prompts, model calls and tools over time")
+    for one in went.happenings:
+        if one.kind in _EVENTS and start <= one.time_ns <= end:
+            title = f"{_EVENTS[one.kind]} {one.said}\n{units.clock_time(one.time_ns, look.zone)}"
+            marks.append(Mark(_EVENT_LANE, "mark-event", one.time_ns, one.time_ns, title))
+    lanes = _EVENT_LANE + (marks[-1].lane == _EVENT_LANE)
+    return strip(marks, start, end, lanes, "prompts, model calls, tools and events over time")
+
+
+def _marks_told(reader: Reader, own: Match, shown: Part, went: Course, look: Look) -> list[Mark]:
+    """The marks of a long session: its tools in as many pieces of time as a screen can show."""
+    marks = [_mark(PROMPT, one.start_ns, one.end_ns, one.is_error, one.name, look) for one in shown.prompts]
+    for call in went.calls:
+        failed = call["status"] != "ok"
+        end_ns = call["end_ns"] or call["start_ns"]
+        marks.append(Mark(_LANES[MODEL_CALL], "mark-error" if failed else "mark-model_call", call["start_ns"], end_ns,
+                          call["model"]))  # fmt: skip
+    start, end = min(mark.start_ns for mark in marks), max(mark.end_ns for mark in marks)
+    width_s = max(1, (end - start) // _NANO // _BUCKETS)
+    for table, column in (("spans", "start_ns"), ("events", "time_ns")):
+        select: dict[str, str | Agg | Bucket] = {
+            "bucket": Bucket(column, width_s), "error": "is_error", "n": Agg("count"),
+            "first": Agg("min", column), "last": Agg("max", column),
+        }  # fmt: skip
+        where = (own, Match("role", "=", TOOL_RUN))
+        rows = reader.scan(Scan(table, select, where, ("bucket", "error"))).rows()
+        for row in rows:
+            class_ = "mark-error" if row["error"] else "mark-tool_run"
+            title = units.plural(row["n"], "tool run")
+            marks.append(Mark(_LANES[TOOL_RUN], class_, row["first"] or start, row["last"] or start, title))
+        if rows:
+            break
+    return marks
 
 
 def _timed(tree: Tree) -> Sequence[Node]:
