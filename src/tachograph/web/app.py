@@ -101,6 +101,7 @@ def _pages(site: Site) -> list[Route]:
         page("/sources", sources.sources),
         page("/destinations", destinations),
         page("/running", running),
+        page("/sessions/{session_id:path}/export.{form}", session.file),
         page("/sessions/{session_id:path}", session.session),
         page("/traces/{trace_id}", trace.trace),
         page("/traces/{trace_id}/rows", trace.rows),
@@ -108,6 +109,7 @@ def _pages(site: Site) -> list[Route]:
         page("/traces/{trace_id}/otlp", trace.otlp),
         page("/calls/{call_id:path}", call.call),
         page("/texts/{hash}", text.text),
+        page("/texts/{hash}/images/{number:int}", text.image),
     ]
 
 
