@@ -152,6 +152,13 @@ def test_any_text_is_a_filter_or_an_error(text: str) -> None:
         ("error:t", ["error:true "]),
         ("cost:", []),
         ("colour:r", []),
+        ("agent:pi,cop", ["agent:pi,copilot "]),
+        ('agent:pi project:"pars', ["agent:pi project:parser "]),
+        ('"mend the parser"', []),
+        ('"mend ag', []),
+        ("title:me", []),
+        ("session:tw", []),
+        ("subagent:sc", []),  # sessions have no such field
     ],
 )
 def test_what_may_follow_is_offered(store: Reader, text: str, offered: list[str]) -> None:

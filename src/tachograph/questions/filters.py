@@ -84,6 +84,10 @@ FIELDS: Final[dict[str, Field]] = {
 }
 # Type of a column -> how its values are read.
 _KINDS: Final = {"int": "count", "float": "count", "bool": "truth", "json": "words"}
+# The word that is being written: what a completion replaces.
+_UNFINISHED: Final = re.compile(
+    r"""(?:^|(?<=\s))(?P<not>-?)(?:(?P<field>\w+)(?P<sign>!=|[:=]))?(?P<value>"(?:[^"\\]|\\.)*|[^\s"]*)$"""
+)
 _NUMBERS: Final = {"dollars": 1_000_000_000, "tokens": 1, "count": 1, "seconds": 1_000_000_000}
 _FACTORS: Final = {
     "seconds": {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0},
@@ -265,25 +269,43 @@ def _bad_value(term: Term, value: str, expected: str, hint: str) -> QueryError:
 
 def complete(reader: Reader, text: str, table: Table, limit: int = 12) -> list[str]:
     """What the last word of a filter may become: fields, and values that the store holds, the most frequent first."""
-    head, _, last = text.rpartition(" ")
-    found = re.fullmatch(r"(-?)(\w+)([:=])(\S*)", last)
-    before = f"{head} " if head else ""
-    if found is None:
-        start = last.lstrip("-").lower()
+    found = _UNFINISHED.search(text)
+    if found is None:  # behind a closed quote
+        return []
+    before = text[: found.start()] + found["not"]
+    if found["field"] is None:
+        start = found["value"].lower()
         names = [name for name, field in FIELDS.items() if getattr(field, table) and name.startswith(start)]
-        return [f"{before}{'-' if last.startswith('-') else ''}{name}:" for name in names][:limit]
-    field = FIELDS.get(found[2])
-    values = _values(reader, field, table, found[4], limit) if field is not None else []
-    shown = (f'"{value}"' if re.search(r'[\s",]', value) else value for value in values)
-    return [f"{before}{found[1]}{found[2]}{found[3]}{value} " for value in shown]
+        return [f"{before}{name}:" for name in names][:limit]
+    field = FIELDS.get(found["field"].lower())
+    chosen, comma, start = found["value"].rpartition("," if not found["value"].startswith('"') else "\0")
+    start = re.sub(r"\\(.)", r"\1", start.removeprefix('"'))
+    values = _values(reader, field, start, limit) if field is not None and getattr(field, table) else []
+    head = f"{before}{found['field']}{found['sign']}{chosen}{comma}"
+    return [f"{head}{quoted(value)} " for value in values if not (comma and quoted(value) != value)]
 
 
-def _values(reader: Reader, field: Field, table: Table, start: str, limit: int) -> list[str]:
+def unfinished(text: str) -> int:
+    """Where the last word of a filter begins, its end where none is being written."""
+    found = _UNFINISHED.search(text)
+    return found.start() if found is not None else len(text)
+
+
+def quoted(value: str) -> str:
+    """A value as a term holds it: in quotes where it would end, or be a list, without them."""
+    if value and not re.search(r'[\s",]', value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _values(reader: Reader, field: Field, start: str, limit: int) -> list[str]:
     if field.kind == "flag":
         return [value for value in ("true", "false") if value.startswith(start)]
     where: Sequence[Condition] = (Match("role", "=", "tool_run"),) if field.kind == "tool" else ()
-    asked, column = ("events", "tool_name") if field.kind == "tool" else ("calls", field.calls)
-    if field.kind in _NUMBERS or not column:
+    asked, column = ("calls", field.calls) if field.calls else ("sessions", field.sessions)
+    if field.kind == "tool":
+        asked, column = "events", "tool_name"
+    if field.kind in (*_NUMBERS, "start") or field is FIELDS["title"]:
         return []
     # A name is asked for by any part of it that begins with what was typed: opus finds claude-opus.
     match = (Match(column, "contains", start),) if start else ()

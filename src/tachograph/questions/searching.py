@@ -16,8 +16,8 @@ _SHOWN: Final = ("seq", "name", "role", "session_id", "agent", "tool_name", "con
 _AROUND: Final = 80  # characters shown before and after what was searched for: two lines of a terminal
 
 
-def search(reader: Reader, text: str, limit: int = 50) -> list[dict[str, Any]]:
-    """Texts that contain `text` in any case, newest first, at most `limit`.
+def search(reader: Reader, text: str, limit: int = 50, since_ns: int | None = None) -> list[dict[str, Any]]:
+    """Texts that contain `text` in any case, newest first, at most `limit`; with `since_ns` those kept since then.
 
     Each hit: `hash`, `excerpt`, `position` of the match in characters, `bytes` and `records`: the records that first
     brought it, as `{"table", "trace_id", "span_id", "event_id", "session_id", "time_ns", "name", "role", "slot", ...}`.
@@ -25,10 +25,11 @@ def search(reader: Reader, text: str, limit: int = 50) -> list[dict[str, Any]]:
     """
     if not text:
         return []
+    since = () if since_ns is None else (Match("time_ns", ">=", since_ns),)
     scan = Scan(
         "contents",
         {"hash": "hash", "seq": "seq", "bytes": "bytes", "text": "text"},
-        (Match("text", "contains", text),),
+        (*since, Match("text", "contains", text)),
         order_by=(("seq", True), ("hash", False)),
         limit=limit,
     )

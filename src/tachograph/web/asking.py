@@ -19,8 +19,8 @@ from tachograph.web.rendering import Look, Site, look_of
 _NANO: Final = 1_000_000_000
 _FILTER_CHARS_MAX: Final = 1000
 _PAGE_MAX: Final = 100_000
-# What an address may say; everything else in it is left alone by links.
-_COLUMNS: Final = {name: {column.name: column.type for column in columns} for name, columns in TABLES.items()}
+# The columns of each table with their types: fields of a filter under their own names.
+COLUMNS: Final = {name: {column.name: column.type for column in columns} for name, columns in TABLES.items()}
 
 
 class Range(NamedTuple):
@@ -85,7 +85,7 @@ class Asked:
     def where(self, table: Table) -> tuple[Condition, ...]:
         """The filter as conditions on a table; one that cannot be read finds nothing and is told by `error`."""
         try:
-            return conditions(self.site.reader, self.filter, table, _COLUMNS[table])
+            return conditions(self.site.reader, self.filter, table, COLUMNS[table])
         except QueryError as error:
             self.error = error
             return (Match("session_id", "in", []),)

@@ -39,6 +39,7 @@ NAVIGATION: Final = (
     ("/calls", "Calls"),
     ("/models", "Models"),
     ("/by/agent", "Groups"),
+    ("/search", "Search"),
     ("/sources", "Sources"),
     ("/destinations", "Destinations"),
     ("/sql", "SQL"),

@@ -21,7 +21,7 @@ class Column(Struct, frozen=True):
 
     `rank` says when a narrow screen drops it: "" never, "mid" under 560 pixels, "wide" under 800. `href` gives the
     address of a cell ("" = none), `under` a second line of it. Durations are nanoseconds, costs nano-dollars, shares
-    parts of 1.
+    parts of 1. `under_href` gives the address of the second line.
     """
 
     key: str
@@ -33,6 +33,7 @@ class Column(Struct, frozen=True):
     missing: str = "unknown"
     href: Callable[[Row], str] | None = None
     under: Callable[[Row], str] | None = None
+    under_href: Callable[[Row], str] | None = None
 
     @property
     def classes(self) -> str:
@@ -45,7 +46,8 @@ class Column(Struct, frozen=True):
 class Table(Struct):
     """Rows with their columns, as the macro `table` draws them; `empty` is said where there are none.
 
-    `order` is what they are ordered by and whether it descends. `pages` is (this one, whether there are more).
+    `order` is what they are ordered by and whether it descends. `choose` is the key of what a row is chosen by: each
+    then has a box to tick, which belongs to the form `choose` of the page.
     """
 
     columns: Sequence[Column]
@@ -59,6 +61,7 @@ class Table(Struct):
     total: int | None = None
     is_exportable: bool = True
     sum: Row | None = None
+    choose: str = ""
     peaks: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

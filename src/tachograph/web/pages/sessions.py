@@ -10,14 +10,28 @@ from starlette.responses import Response
 
 from tachograph.questions import sessions as list_sessions
 from tachograph.questions import usage
+from tachograph.questions.contexts import contexts
+from tachograph.questions.filters import parse
 from tachograph.questions.lookup import SESSION_COLUMNS
-from tachograph.scan import Agg, Match, Reader, Scan
-from tachograph.web import exporting
-from tachograph.web.asking import Asked
+from tachograph.scan import Agg, Any_, Condition, Match, Not_, Reader, Scan
+from tachograph.web import exporting, units
+from tachograph.web.asking import Asked, term
 from tachograph.web.rendering import Site, path_of, render
+from tachograph.web.sparks import context_line
 from tachograph.web.tables import Column, Row, Table
 
-PAGE_ROWS: Final = 50
+PAGE_ROWS: Final = 100
+COMPARED_MAX: Final = 5  # side by side on one screen
+_CHOSEN_MAX: Final = 1000
+_NONE_YET: Final = "No sessions yet: the overview says how to connect."
+# A sub-agent's session is told by its parent's row; all others, and those whose parent is not kept, have their own.
+_ON_THEIR_OWN: Final = Any_(
+    (
+        Match("lineage", "!=", "subagent"),
+        Not_(Match("parent_session_id", "in", Scan("sessions", {"session_id": "session_id"}))),
+    )
+)
+_LINEAGE_FIELDS: Final = ("session", "session_id", "lineage", "parent_session_id", "parent_tool_call_id")
 # What the address may order by -> column of sessions.
 ORDERS: Final = {
     "newest": "end_ns",
@@ -41,65 +55,110 @@ MARKS: Final = {"subagent": "sub-agent", "fork": "fork", "resume": "resumed", ""
 
 
 def sessions(site: Site, request: Request) -> Response:
-    """The page; `?q=` filters, `?order=` and `?page=` move about, `?format=` gives a file of all."""
+    """The page; `?q=` filters, `?order=` and `?page=` move about, `?format=` gives a file of all, or of each `?id=`.
+
+    Sessions of sub-agents stand with their parents, unless `?subagents=yes` or a filter for where they come from says
+    otherwise; one whose parent is not kept stands for itself.
+    """
     sequence = site.reader.sequence()
     asked = Asked(site, request, default_range="all")
     period = asked.period()
-    where = asked.during("sessions", period)
+    every = asked.during("sessions", period)
+    is_whole = asked.params.get("subagents") == "yes" or _asks_for_lineage(asked)
+    where = every if is_whole else (*every, _ON_THEIR_OWN)
     if exporting.wanted(asked):
-        rows = exporting.all_rows(site.reader, "sessions", "session_id", SESSION_COLUMNS, where)
+        chosen = request.query_params.getlist("id")[:_CHOSEN_MAX]
+        picked = (Match("session_id", "in", chosen),) if chosen else where
+        rows = exporting.all_rows(site.reader, "sessions", "session_id", SESSION_COLUMNS, picked)
         return exporting.file_of(asked, "sessions", rows)
+    table = _table(asked, where, "No session fits." if asked.filter or period.since_ns else _NONE_YET)
+    whole = table.total if is_whole else _count(site.reader, every)
+    alone = _count(site.reader, (*every, _ON_THEIR_OWN)) if is_whole else table.total
+    return render(
+        site, request, "sessions.html",
+        sequence=sequence, look=asked.look, asked=asked, period=period, table=table,
+        is_whole=is_whole, whole=whole, alone=alone, compared_max=COMPARED_MAX,
+    )  # fmt: skip
+
+
+def _table(asked: Asked, where: tuple[Condition, ...], empty: str) -> Table:
+    reader = asked.site.reader
     name, is_descending = order = asked.order(ORDERS, "newest")
     found = list_sessions(
-        site.reader,
+        reader,
         where=where,
         order_by=(ORDERS[name], is_descending),
         limit=PAGE_ROWS + 1,
         offset=(asked.page - 1) * PAGE_ROWS,
     )
-    total = site.reader.scan(Scan("sessions", {"n": Agg("count")}, where)).data["n"][0]
-    shown = with_costs(site.reader, found[:PAGE_ROWS])
-    empty = (
-        "No session fits." if asked.filter or period.since_ns else "No sessions yet: the overview says how to connect."
-    )
-    table = Table(
-        _columns(),
-        shown,
-        asked,
-        order,
-        empty,
-        "Sessions",
-        page=asked.page,
-        has_more=len(found) > PAGE_ROWS,
-        total=total,
-    )
-    return render(
-        site, request, "sessions.html", sequence=sequence, look=asked.look, asked=asked, period=period, table=table
-    )
+    lines = contexts(reader, found[:PAGE_ROWS])
+    below = subagents_of(reader, [row["session_id"] for row in found[:PAGE_ROWS]])
+    shown = [
+        row
+        | {"context": context_line(lines.get(row["session_id"], ())), "below": below.get(row["session_id"])}
+        | {"marks": _marks(row)}
+        for row in with_costs(reader, found[:PAGE_ROWS])
+    ]
+    return Table(
+        _columns(asked), shown, asked, order, empty, "Sessions",
+        page=asked.page, has_more=len(found) > PAGE_ROWS, total=_count(reader, where), choose="session_id",
+    )  # fmt: skip
 
 
-def _columns() -> list[Column]:
+def _count(reader: Reader, where: tuple[Condition, ...]) -> int:
+    return int(reader.scan(Scan("sessions", {"n": Agg("count")}, where)).data["n"][0])
+
+
+def _asks_for_lineage(asked: Asked) -> bool:
+    return asked.error is None and any(term.field in _LINEAGE_FIELDS for term in parse(asked.filter))
+
+
+def _marks(row: Row) -> str:
+    """What kind of session it is and where it ran, in one line."""
+    told = (MARKS.get(row["lineage"], ""), "demo" if row["is_demo"] else "")
+    place = (row["project"], row["branch"], row["channel"], row["user"])
+    return " · ".join(part for part in (*told, *place) if part)
+
+
+def _columns(asked: Asked) -> list[Column]:
     def session(row: Row) -> str:
         return path_of("sessions", row["session_id"])
 
-    def place(row: Row) -> str:
-        told = (MARKS.get(row["lineage"], ""), row["project"], row["branch"], row["channel"], row["user"])
-        return " · ".join(part for part in told if part)
+    def below(row: Row) -> str:
+        count, cost = row["below"] or (0, None)
+        return f"+{units.money(cost)} in {units.plural(count, 'sub-agent')}" if count else ""
+
+    def behind(row: Row) -> str:
+        return asked.link("/sessions", q=term("parent_session_id", row["session_id"]))
+
+    def tool_errors(row: Row) -> str:
+        return units.plural(row["tool_errors"], "tool error") if row["tool_errors"] else ""
 
     return [
-        Column("name", "Session", order="title", href=session, under=place),
+        Column("name", "Session", order="title", href=session, under=lambda row: row["marks"]),
         Column("agent", "Agent", order="agent", rank="mid"),
         Column("model_names", "Models", rank="wide"),
         Column("prompts", "Prompts", "count", order="prompts", rank="wide"),
         Column("ok_calls", "Calls", "count", order="calls"),
-        Column("failed_calls", "Failed", "failed", order="failed", rank="mid"),
+        Column("failed_calls", "Failed", "failed", order="failed", rank="mid", under=tool_errors),
         Column("tool_runs", "Tools", "count", order="tools", rank="wide"),
         Column("input_tokens", "Input", "tokens", order="tokens", rank="wide"),
         Column("output_tokens", "Output", "tokens", order="output", rank="wide"),
+        Column("context", "Context", "markup", rank="wide", what="input tokens call by call, and the largest"),
         Column("took_ns", "Took", "duration", rank="wide"),
-        Column("cost_nanousd", "Cost", "cost", order="cost"),
+        Column("cost_nanousd", "Cost", "cost", order="cost", under=below, under_href=behind),
         Column("end_ns", "Last", "time", order="newest", rank="mid"),
     ]
+
+
+def subagents_of(reader: Reader, session_ids: Sequence[str]) -> dict[str, tuple[int, int | None]]:
+    """Session -> how many sessions of sub-agents it has, and what is known of their cost in nano-dollars."""
+    if not session_ids:
+        return {}
+    where = (Match("parent_session_id", "in", list(session_ids)), Match("lineage", "=", "subagent"))
+    select: dict[str, Any] = {"id": "parent_session_id", "n": Agg("count"), "cost": Agg("sum", "cost_nanousd")}
+    rows = reader.scan(Scan("sessions", select, where, ("id",))).rows()
+    return {row["id"]: (row["n"], None if row["cost"] is None else int(row["cost"])) for row in rows}
 
 
 def with_costs(reader: Reader, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
