@@ -286,6 +286,27 @@ def _check_tokens(settings: Settings) -> None:
         raise ConfigError("viewer_token: got the same as web_token; expected another one", _example("viewer_token"))
 
 
+def in_file(home: Path) -> dict[str, Any]:
+    """The settings that the file in a home gives now, parsed; raises ConfigError where it is wrong."""
+    return _read_file(home / FILE_NAME)
+
+
+def origins(
+    home: Path, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Of each setting where `load` took it from: flag, environment, file or default."""
+    environ = os.environ if environ is None else environ
+    given = {name for name, value in (flags or {}).items() if value is not None}
+    written = in_file(home)
+    return {
+        one.name: "flag" if one.name in given
+        else "environment" if environ.get(one.env, "").strip()
+        else "file" if one.name in written
+        else "default"
+        for one in SETTINGS
+    }  # fmt: skip
+
+
 def _parse_all(values: Mapping[str, Any], where: Callable[[str], str]) -> dict[str, Any]:
     return {name: _parse(name, value, where(name)) for name, value in values.items()}
 

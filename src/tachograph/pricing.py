@@ -131,6 +131,11 @@ class Prices:
             cost, note = self._discounted(call, cost, note)
         _set(call, cost, kind, source, note)
 
+    def card(self, provider: str, model: str, at_ns: int) -> Card:
+        """The rates that a call of this model has at a time, and where they are from."""
+        found = self._find(provider, model, "", "", at_ns // _DAY_NS)
+        return found if found.at is None else found.at(at_ns // 10**9)
+
     def _card(self, call: Call) -> Card:
         """The card of the call's model at its start, found once for each day."""
         meaning = call.meaning

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tachograph.pricing import Prices
     from tachograph.store.contract import Store
     from tachograph.web.api.owner import Deeds
+    from tachograph.web.upkeep import Upkeep
 
 PRICES_FILE: Final = "prices.toml"
 DAY_NS: Final = 86_400 * 1_000_000_000
@@ -45,8 +46,15 @@ class Server:
     that another program has.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], int] = time.time_ns, is_relay: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], int] = time.time_ns,
+        is_relay: bool = False,
+        origins: Mapping[str, str] | None = None,
+    ) -> None:
         self.settings = settings
+        self.origins = origins or {}
         self.is_relay = is_relay
         self.wants_to_stop = threading.Event()  # asked for over the API; `run` looks at it
         self.telemetry = Telemetry()
@@ -78,12 +86,13 @@ class Server:
         from tachograph.pipeline import Road, Settled, stages
 
         settings = self.settings
+        self.prices = open_prices(settings)  # others may take their place while it runs
         self.store = open_store(settings, self._clock)
         opened.callback(self.store.close)
         self.road = Road(
             self.store,
             stages(settings.content),
-            partial(settle, self.store, open_prices(settings).price),
+            partial(settle, self.store, lambda call: self.prices.price(call)),
             time.monotonic_ns,
             self.telemetry,
             settings.queue_bytes_max,
@@ -157,6 +166,21 @@ class Server:
             followed=self.followed,
         )
 
+    def _upkeep(self) -> Upkeep:
+        from tachograph.web.upkeep import Upkeep
+
+        return Upkeep(
+            prices=lambda: self.prices,
+            use_prices=self.use_prices,
+            backup=lambda target: self.store.backup(target),
+            prices_path=self.settings.home / PRICES_FILE,
+            origins=self.origins,
+        )
+
+    def use_prices(self, prices: Prices) -> None:
+        """Have the calls that come from now on priced by these."""
+        self.prices = prices
+
     def _open_pages(self, opened: ExitStack) -> None:
         settings = self.settings
         if self.is_relay:
@@ -179,7 +203,7 @@ class Server:
                 deeds=self._deeds(),
                 otlp=f"http://{self.addresses.get('otlp_http', OTLP_HTTP)}",
                 is_stopping=self._is_stopping.is_set,
-                here=Here(settings, self.telemetry, doors, self.followed),
+                here=Here(settings, self.telemetry, doors, self.followed, upkeep=self._upkeep()),
             )
             self._serve("web", settings.web, app, opened)
         opened.callback(self._is_stopping.set)  # first of all: live pages let go of their connections
@@ -370,13 +394,14 @@ def run(
     on_ready: Callable[[Server], None],
     is_relay: bool = False,
     is_over: Callable[[Server], bool] = lambda _: False,
+    origins: Mapping[str, str] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, or somebody asks it to stop, then stop in order.
 
     `on_ready` is called once all doors are open, `is_over` every second: whether to stop by itself. A second SIGINT
     ends it at once: nothing acknowledged is lost by that.
     """
-    server = Server(settings, is_relay=is_relay)
+    server = Server(settings, is_relay=is_relay, origins=origins)
     stopping = server.wants_to_stop
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

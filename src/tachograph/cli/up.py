@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tachograph import __version__
 from tachograph.cli import running
 from tachograph.cli.tables import write_lines
-from tachograph.config import SETTINGS, Settings, load
+from tachograph.config import SETTINGS, Settings, load, origins
 
 if TYPE_CHECKING:
     from tachograph.server import Server
@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     from tachograph import server
 
-    settings = load({setting.name: getattr(arguments, setting.name) for setting in SETTINGS})
+    flags = {setting.name: getattr(arguments, setting.name) for setting in SETTINGS}
+    settings = load(flags)
     running.take_over(settings.home)
     file = settings.home / running.FILE_NAME
 
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             play_if_empty(started)
 
     try:
-        server.run(settings, ready)
+        server.run(settings, ready, origins=origins(settings.home, flags))
     finally:
         running.withdraw(file)
     return 0

@@ -39,6 +39,7 @@ from tachograph.web.pages import (
 )
 from tachograph.web.pages.destinations import destinations
 from tachograph.web.pages.running import running
+from tachograph.web.pages.settings import routes as settings
 from tachograph.web.pages.sql import endpoint as sql
 from tachograph.web.rendering import DEFAULT_OTLP, Here, Site, render
 
@@ -104,6 +105,7 @@ def _pages(site: Site) -> list[Route]:
         page("/sources", sources.sources),
         page("/destinations", destinations),
         page("/running", running),
+        *settings(site),
         page("/sessions/{session_id:path}/export.{form}", session.file),
         page("/search", search.search),
         page("/search/place", search.place),

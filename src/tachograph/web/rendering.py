@@ -24,6 +24,7 @@ from tachograph.telemetry import Telemetry
 from tachograph.web import units
 from tachograph.web.access import is_for_admin, role_of
 from tachograph.web.charts import share_bar
+from tachograph.web.upkeep import Upkeep
 
 _FOLDER: Final = Path(__file__).parent
 STATIC: Final = _FOLDER / "static"
@@ -43,6 +44,7 @@ NAVIGATION: Final = (
     ("/sources", "Sources"),
     ("/destinations", "Destinations"),
     ("/sql", "SQL"),
+    ("/settings", "Settings"),
 )
 
 
@@ -57,6 +59,7 @@ class Here(Struct, frozen=True):
     doors: dict[str, str] = field(default_factory=dict)
     followed: Callable[[], list[Any]] = list
     destinations: Callable[[], list[Any]] = list
+    upkeep: Upkeep | None = None
 
 
 class Site(Struct, frozen=True):

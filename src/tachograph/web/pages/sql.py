@@ -89,7 +89,7 @@ class Patience(Struct):
     is_over: bool = False
 
 
-def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
+def endpoint(site: Site, shown_s: float = SHOWN_S) -> Callable[[Request], Awaitable[Response]]:
     """The page: `?query=` is asked, `?format=` gives the answer as a file.
 
     A query ends when the browser hangs up, and when it has taken too long.
@@ -100,7 +100,8 @@ def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
         patience = Patience(threading.Event())
         outcome: Response | TachographError
         async with anyio.create_task_group() as group:
-            group.start_soon(_wait_with, request, patience)
+            is_file = bool(request.query_params.get("format"))
+            group.start_soon(_wait_with, request, patience, EXPORTED_S if is_file else shown_s)
             outcome = await anyio.to_thread.run_sync(_attempt, site, request, patience, limiter=at_once)
             group.cancel_scope.cancel()
         if isinstance(outcome, TachographError):
@@ -110,10 +111,10 @@ def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
     return sql
 
 
-async def _wait_with(request: Request, patience: Patience) -> None:
+async def _wait_with(request: Request, patience: Patience, most_s: float) -> None:
     """Have the query stopped when the asker is gone or has waited long enough."""
     try:
-        with anyio.move_on_after(EXPORTED_S if request.query_params.get("format") else SHOWN_S) as waiting:
+        with anyio.move_on_after(most_s) as waiting:
             while (await request.receive())["type"] != "http.disconnect":
                 pass
         patience.is_over = waiting.cancelled_caught
