@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from typing import Any, Final
 
@@ -38,22 +38,30 @@ class Charts(Struct):
 
 def charts(course: Course, zone: tzinfo) -> Charts:
     """The charts of a session's course."""
-    places = _places(course.calls)
-    if len(places) < 2:
-        return Charts(None, None, _fill(course.calls), "")
-    labels = [units.clock_time(place[0]["start_ns"], zone) for place in places]
-    hrefs = [path_of("calls", _biggest(place)["call_id"]) for place in places]
-    marks = _marks(course, places)
-    cost, context = _cost(places, labels, hrefs), _context(places, labels, hrefs)
-    for one in (cost, context):
-        if one is not None:
-            one.marks = marks
+    kind = _kind(course.calls)
+    if len(course.calls) < 2:
+        return Charts(None, None, _fill(course.calls), kind)
+    cost = _drawn(course, course.calls, zone, _cost)
+    sized = [call for call in course.calls if call["input_tokens"] is not None]  # others would tear the line
+    context = _drawn(course, sized, zone, _context)
     return Charts(
         plot(cost, "cost as it added up, call by call") if cost else None,
         plot(context, "tokens of the context, call by call") if context else None,
         _fill(course.calls),
-        _kind(course.calls),
+        kind,
     )
+
+
+_Draw = Callable[[list[list[dict[str, Any]]], list[str], list[str]], Plot | None]
+
+
+def _drawn(course: Course, calls: list[dict[str, Any]], zone: tzinfo, draw: _Draw) -> Plot | None:
+    places = _places(calls)
+    labels = [units.clock_time(place[0]["start_ns"], zone) for place in places]
+    made = draw(places, labels, [path_of("calls", _biggest(place)["call_id"]) for place in places])
+    if made is not None:
+        made.marks = _marks(course, places)
+    return made
 
 
 def _kind(calls: Sequence[dict[str, Any]]) -> str:
@@ -93,6 +101,8 @@ def _cost(places: list[list[dict[str, Any]]], labels: list[str], hrefs: list[str
 
 
 def _context(places: list[list[dict[str, Any]]], labels: list[str], hrefs: list[str]) -> Plot | None:
+    if len(places) < 2:
+        return None
     own = [_peak(place, is_own=True) for place in places]
     others = [_peak(place, is_own=False) for place in places]
     if not any(own) and not any(others):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
@@ -16,6 +17,7 @@ from tachograph.questions import session as find_session
 from tachograph.scan import Agg, Bucket, Match, Reader, Scan
 from tachograph.tree import Node, Tree
 from tachograph.web import conversation, session_files, units
+from tachograph.web.asking import term
 from tachograph.web.charts import Mark, joined, strip
 from tachograph.web.pages.overview import priced
 from tachograph.web.pages.sessions import with_costs
@@ -48,12 +50,14 @@ def session(site: Site, request: Request) -> Response:
     return render(
         site, request, "session.html",
         sequence=sequence, look=look, session=with_costs(site.reader, [row])[0],
-        models=[priced(model) for model in usage(site.reader, "model", where=(own,))["rows"]],
+        models=[priced(model) | {"href": _behind(session_id, term("model", model["model"] or ""))}
+                for model in usage(site.reader, "model", where=(own,))["rows"]],
         tools=_tools(site.reader, own, shown), traces=traces_of(site.reader, session_id, _TRACES_SHOWN),
         sections=shown.sections, first=shown.first, total=shown.total, earlier=shown.earlier, later=shown.later,
         strip=_strip(site.reader, own, shown, went, look), calls={call["call_id"]: call for call in went.calls},
         happened=_counted(went), charts=charts(went, look.zone), is_cut=shown.tree.is_cut,
         descendants=descendants(site.reader, session_id), files=session_files.links(session_id),
+        all_calls=_behind(session_id), failed_calls=_behind(session_id, "error:true"),
     )  # fmt: skip
 
 
@@ -75,6 +79,13 @@ def _own(session_id: str) -> Match:
     if session_id.startswith("trace:"):
         return Match("trace_id", "=", session_id.removeprefix("trace:"))
     return Match("session_id", "=", session_id)
+
+
+def _behind(session_id: str, *terms: str) -> str:
+    """The address of the calls behind a number, "" where a trace stands for the session: no filter names it."""
+    if session_id.startswith("trace:"):
+        return ""
+    return "/calls?" + urlencode({"range": "all", "q": " ".join((term("session", session_id), *terms))})
 
 
 def _counted(went: Course) -> list[tuple[str, int, str]]:
