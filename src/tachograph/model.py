@@ -100,6 +100,8 @@ class Meaning(Struct, omit_defaults=True):
     # tool run
     tool_name: str = ""
     tool_call_id: str = ""
+    arguments_bytes: int | None = None  # as the source says it; a text that is longer is measured
+    result_bytes: int | None = None
     # outcome
     is_error: bool = False
     error_type: str = ""

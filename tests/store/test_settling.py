@@ -236,7 +236,8 @@ def _record(place: tuple[bool, str, int, Meaning]) -> Span | Event:
 def _everything(store: DuckStore) -> list[list[dict[str, Any]]]:
     kept = rows(store, "SELECT * FROM sessions ORDER BY session_id")
     bound = rows(store, "SELECT trace_id, session_id FROM trace_sessions ORDER BY ALL")
-    return [kept, bound]
+    runs = rows(store, "SELECT * EXCLUDE (seq) FROM tool_runs ORDER BY run_id")
+    return [kept, bound, runs]
 
 
 # What comes again is the same record: each place is made once, and some of them are sent twice.

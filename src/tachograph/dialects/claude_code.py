@@ -76,6 +76,8 @@ CLAUDE_CODE = Dialect(
         "http_status": ("status_code",),
         "tool_name": ("tool_name", "gen_ai.tool.name"),
         "tool_call_id": ("tool_use_id", "gen_ai.tool.call.id"),
+        "arguments_bytes": ("tool_input_size_bytes",),
+        "result_bytes": ("tool_result_size_bytes",),
         "error_type": ("error.type", "error_type", "error_class"),
         "error_message": ("error",),
     },

@@ -86,6 +86,7 @@ GEMINI_CLI = Dialect(
         "finish_reason": ("gen_ai.response.finish_reasons", "finish_reasons"),
         "tool_name": ("function_name", "gen_ai.tool.name"),
         "tool_call_id": ("gen_ai.tool.call_id", "gen_ai.tool.call.id"),
+        "result_bytes": ("content_length",),
         "http_status": ("http.status_code", "status_code"),
         "error_type": ("error.type", "error_type"),
         "error_message": ("error.message", "error"),

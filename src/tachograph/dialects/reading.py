@@ -33,7 +33,10 @@ _MOST: Final = {"attempt": 100, "failed_attempts": 100, "http_status": 999}
 # What went into a tool and what came out of it, where the attribute is one for input and output of any step.
 _TOOL_SLOTS: Final = {"input": "arguments", "output": "result"}
 _CLIENT: Final = 3  # OTLP SpanKind
-_OTHERS: Final = _TRUTHS | {"attempt", "http_status", "ttft_ns", "duration_ns", "cost_nanousd", "failed_attempts"}
+_OTHERS: Final = _TRUTHS | {
+    *("attempt", "http_status", "ttft_ns", "duration_ns", "cost_nanousd", "failed_attempts"),
+    *("arguments_bytes", "result_bytes"),
+}
 # Plans kept for each dialect; flattened lists of messages make many shapes.
 PLANS_MAX: Final = 4096
 _RAW_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])

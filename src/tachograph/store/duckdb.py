@@ -16,7 +16,7 @@ import msgspec
 from tachograph.errors import Busy, QueryError, Rejected, TachographError
 from tachograph.model import Batch, Report
 from tachograph.scan import Columns, Scan
-from tachograph.store import backup, folder, migrations, retention, settling
+from tachograph.store import backup, catching_up, folder, migrations, retention, settling
 from tachograph.store.checkpointing import Checkpointer, checkpoint
 from tachograph.store.committing import Committer
 from tachograph.store.compile import compile_scan
@@ -73,6 +73,7 @@ class DuckStore:
         if not self._is_read_only and not self._is_prepared:
             migrations.migrate(con)
             retention.adopt(con, self.path)
+            catching_up.catch_up(con)
         self._is_prepared = True  # opened again on a full disk it must still be readable: nothing is written then
         self._committer = Committer(con)
 

@@ -10,15 +10,22 @@ import duckdb
 
 from tachograph.errors import ConfigError, Corrupt
 from tachograph.store import ddl
+from tachograph.store.catching_up import TOOL_RUNS_DUE
 from tachograph.store.relations import value
 from tachograph.store.schema import TABLES, VERSION
 from tachograph.store.settling import transaction
 
 Con = duckdb.DuckDBPyConnection
 
+
+def _make_tool_runs(con: Con) -> None:
+    """To version 2: tool runs have a table, which is made once the views over all days are there."""
+    con.execute("INSERT INTO meta VALUES (?, '1')", [TOOL_RUNS_DUE])
+
+
 # A step brings a store from the version before its number to its number. It may do what SQL can; columns and tables
 # that are only new need none, `_add_what_is_missing` sees to them.
-STEPS: Final[dict[int, Callable[[Con], None]]] = {}
+STEPS: Final[dict[int, Callable[[Con], None]]] = {2: _make_tool_runs}
 
 
 def migrate(con: Con, steps: dict[int, Callable[[Con], None]] | None = None, newest: int = VERSION) -> None:
@@ -35,6 +42,7 @@ def migrate(con: Con, steps: dict[int, Callable[[Con], None]] | None = None, new
         )
     for number in range((newest if found is None else found) + 1, newest + 1):
         with transaction(con):
+            con.execute(ddl.create_table("meta"))
             if number in steps:
                 steps[number](con)
             _set_version(con, number)

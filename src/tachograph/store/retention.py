@@ -42,7 +42,16 @@ _ORDER: Final = {
 _ROW_GROUP: Final = 24_576  # small enough that a trace by id reads little, large enough to compress
 FORGOTTEN: Final = "forgotten_seq"
 # Tables whose rows go with the commits that brought them, beside the big ones.
-_OF_COMMITS: Final = ("reports", "report_keys", "calls", "call_reports", "session_facts", "digests")
+_OF_COMMITS: Final = (
+    "reports",
+    "report_keys",
+    "calls",
+    "call_reports",
+    "session_facts",
+    "tool_tellings",
+    "tool_runs",
+    "digests",
+)
 
 
 class Day(NamedTuple):

@@ -9,7 +9,7 @@ import msgspec
 from arro3.core import Array, DataType, Table
 from msgspec.structs import astuple
 
-from tachograph.model import Content, Event, Meaning, Point, Report, Source, Span, Usage
+from tachograph.model import TOOL_RUN, Content, Event, Meaning, Point, Report, Source, Span, Usage
 from tachograph.store import identity
 from tachograph.store.identity import json_bytes, name_of, text_bytes
 from tachograph.store.landing import Parcel
@@ -77,6 +77,7 @@ def spans(spans: Sequence[Span], seqs: Values, source_ids: Sequence[str], keep: 
     for name in _SPAN_PLAIN:
         columns[name] = raw[name]
     _add_meaning(columns, raw["meaning"])
+    _add_sizes(columns, raw["contents"])
     return columns
 
 
@@ -95,6 +96,7 @@ def events(events: Sequence[Event], seqs: Values, source_ids: Sequence[str], kee
     for name in _EVENT_PLAIN:
         columns[name] = raw[name]
     _add_meaning(columns, raw["meaning"])
+    _add_sizes(columns, raw["contents"])
     columns["duration_ns"] = [m and m.duration_ns for m in raw["meaning"]]
     columns["event_id"] = _event_ids(columns)
     return columns
@@ -212,6 +214,18 @@ def _add_meaning(columns: dict[str, Values], meanings: Sequence[Meaning | None])
         columns.update(zip(_TOKENS, zip(*tokens, strict=True), strict=True))
 
 
+def _add_sizes(columns: dict[str, Values], contents: Sequence[Sequence[Content] | None]) -> None:
+    """Measure what tool runs were given and gave; one text may stand in several attributes, so the longest counts."""
+    sizes: dict[str, list[int | None]] = {slot: list(columns[f"{slot}_bytes"]) for slot in _MEASURED}
+    for place, (role, found) in enumerate(zip(columns["role"], contents, strict=True)):
+        for content in found or () if role == TOOL_RUN else ():
+            if content.slot in sizes:
+                size = sum(len(text_bytes(piece)) for piece in content.pieces)
+                sizes[content.slot][place] = max(size, sizes[content.slot][place] or 0)
+    columns.update({f"{slot}_bytes": values for slot, values in sizes.items()})
+
+
+_MEASURED: Final = ("arguments", "result")
 _NO_TOKENS: Final = (None,) * len(_TOKENS)
 
 

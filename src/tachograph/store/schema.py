@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class Column(NamedTuple):
@@ -65,6 +65,8 @@ finish_reason  text
 ttft_ns        int
 tool_name      text
 tool_call_id   text
+arguments_bytes int  of a tool run: as its source says, or the length of the text where that is more
+result_bytes   int
 is_error       bool
 error_type     text
 error_message  text
@@ -329,7 +331,60 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         seq            int
         session_id     text
         origin         text  span, log, hook or transcript
-        fact           int   hash of session, kind (prompt, tool, tool_error) and id
+        fact           int   hash of session, kind (prompt) and id
+        """
+    ),
+    "tool_runs": _columns(
+        """
+        seq            int   the commit of its newest telling
+        run_id         text
+        run_key        int   the same as a number
+        session_id     text
+        trace_id       text  "" where no record of it lies in a trace
+        span_id        text
+        agent          text
+        subagent       text
+        project        text  this and the next three: of its session
+        channel        text
+        user           text
+        team           text
+        tool_name      text
+        tool_call_id   text  "" where no source tells one
+        start_ns       int
+        end_ns         int
+        duration_ns    int   of the run alone where a source tells that, else with the wait for a permission
+        is_error       bool
+        error_type     text
+        error_message  text
+        arguments_bytes int
+        result_bytes   int
+        origins        json  who told of it: span, log, hook, transcript
+        is_demo        bool
+        """
+    ),
+    "tool_tellings": _columns(
+        """
+        seq            int
+        telling        int   hash of session and record
+        run_key        int   the run that it tells of
+        pair           int   hash of session and tool
+        session_id     text
+        origin         text
+        trace_id       text
+        span_id        text
+        agent          text
+        subagent       text
+        tool_name      text
+        tool_call_id   text
+        start_ns       int
+        end_ns         int
+        duration_ns    int
+        is_error       bool
+        error_type     text
+        error_message  text
+        arguments_bytes int
+        result_bytes   int
+        is_demo        bool
         """
     ),
     "commits": _columns(

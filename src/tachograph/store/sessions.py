@@ -1,8 +1,8 @@
 """Keeps the row of each session up to date by what a settlement changes, without reading the session again.
 
-What cannot be taken from the calls is counted in a State beside the row. Tool runs and prompts are told of by several
-origins: where they have an id each distinct one counts once (`session_facts` knows those seen), else the origin that
-tells of most of them is believed.
+What cannot be taken from the calls is counted in a State beside the row. Prompts are told of by several origins: the
+origin that tells of most of them is believed (`session_facts` knows the ids seen). Tool runs are
+counted in their table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tachograph.model import SUBAGENT
-from tachograph.store import titles
+from tachograph.store import titles, tool_runs
 from tachograph.store.relations import given, texts, value
 from tachograph.store.schema import TABLES
 
@@ -42,11 +42,11 @@ _TOLD: Final = f"""role, prompt_id, tool_call_id, coalesce(is_error, false) AS i
         WHEN is_call AND contains(contents, '"slot":"input"') THEN 'input'
         WHEN role = 'session' AND contains(contents, '"slot":"title"') THEN 'title'
         ELSE '' END AS title_slot, {_IDENTITY_SQL}, parent_session_id, lineage,
-    if(lineage = '{SUBAGENT}', parent_tool_call_id, '') AS parent_tool_call_id"""
+    if(lineage = '{SUBAGENT}', parent_tool_call_id, '') AS parent_tool_call_id, {tool_runs.TOLD}"""
 
 
 class State(Struct, omit_defaults=True):
-    """The counts that a row of `sessions` is made of; `origins` and `distinct` by kind (prompt, tool, tool_error)."""
+    """The counts that a row of `sessions` is made of; `origins` by kind (prompt), where each origin tells of all."""
 
     first_seq: int = 0
     last_seq: int = 0
@@ -57,7 +57,8 @@ class State(Struct, omit_defaults=True):
     traces: int = 0
     values: dict[str, dict[str, int]] = field(default_factory=dict)
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
-    distinct: dict[str, int] = field(default_factory=dict)
+    tool_runs: int = 0
+    tool_errors: int = 0
     title: str = ""
     title_ns: int = 0
     title_slot: str = ""
@@ -65,9 +66,7 @@ class State(Struct, omit_defaults=True):
 
     def count(self, kind: str) -> int:
         """How many there were, told of by however many origins; a prompt has another id in each."""
-        if kind == "prompt":
-            return max(*self.origins.get(kind, {}).values(), 0, 0)
-        return max(self.distinct.get(kind, 0), *self.origins.get(kind, {}).values(), 0)
+        return max(*self.origins.get(kind, {}).values(), 0, 0)
 
     def most_frequent(self, name: str) -> str:
         """The value of an identity column; ties by the value, so that any order of arrival gives the same."""
@@ -126,7 +125,11 @@ def refresh(con: Con, since: int, until: int, changed: Changed) -> None:
     _fold_traces(con, states, changed)
     _fold_facts(con, states)
     titles.fold(con, states)
-    _write(con, states)
+    first = min(state.first_seq for state in states.values())
+    for session, (runs, errors) in tool_runs.fold(con, first).items():
+        states[session].tool_runs += runs
+        states[session].tool_errors += errors
+    _write(con, states, first)
 
 
 def recount(con: Con, wanted: Iterable[str]) -> None:
@@ -142,8 +145,9 @@ def recount(con: Con, wanted: Iterable[str]) -> None:
     refresh(con, 0, 0, changed)
 
 
-# Of a record the columns that are counted; its id is only needed where its text may become the title.
-_COUNTED: Final = "r.* EXCLUDE (r, trace_id, own_session_id) REPLACE (if(title_slot = '', '', id) AS id)"
+# Of a record the columns that are counted; where it lies is only needed of tool runs and what may become the title.
+_COUNTED: Final = """r.* EXCLUDE (r, own_session_id) REPLACE (
+    if(role = 'tool_run', r.trace_id, '') AS trace_id, if(title_slot = '' AND role <> 'tool_run', '', id) AS id)"""
 # `n` is 1 for a record that is to be counted and -1 for one that was and is dropped now.
 _FRESH: Final = f"""
 CREATE OR REPLACE TEMP TABLE fresh AS
@@ -209,7 +213,7 @@ def remove(con: Con, gone: set[str]) -> None:
     if not gone:
         return
     with given(con, "given_sessions", {"session_id": texts(gone)}):
-        for table in ("sessions", "session_states", "session_facts"):
+        for table in ("sessions", "session_states", "session_facts", "tool_tellings", "tool_runs"):
             con.execute(f"DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM given_sessions)")
 
 
@@ -223,18 +227,16 @@ def _states(con: Con, wanted: set[str]) -> dict[str, State]:
 
 
 def _fold_records(con: Con, states: dict[str, State]) -> None:
-    """Add what can be added: numbers, times, identity, and runs and prompts without an id."""
+    """Add what can be added: numbers, times, identity, and prompts without an id."""
     rows = con.execute(
         f"""
         SELECT session_id, origin, sum(n)::BIGINT, min(seq), max(seq), min(at_ns), max(coalesce(end_ns, at_ns)),
             coalesce(sum(n) FILTER (role = 'prompt' AND prompt_id = ''), 0)::BIGINT,
-            coalesce(sum(n) FILTER (role = 'tool_run' AND tool_call_id = ''), 0)::BIGINT,
-            coalesce(sum(n) FILTER (role = 'tool_run' AND tool_call_id = '' AND is_error), 0)::BIGINT,
             bool_or(seq IN (SELECT seq FROM commits WHERE is_demo)), {_TOLD_SQL}
         FROM fresh GROUP BY session_id, origin, {_TOLD_SQL}
         """
     ).fetchall()
-    for session, origin, n, first, last, start, end, prompts, tools, tool_errors, is_demo, *identity in rows:
+    for session, origin, n, first, last, start, end, prompts, is_demo, *identity in rows:
         state = states[session]
         state.first_seq = min(state.first_seq or first, first)
         state.last_seq = max(state.last_seq, last)
@@ -244,8 +246,7 @@ def _fold_records(con: Con, states: dict[str, State]) -> None:
             state.spans += n
         else:
             state.events += n
-        for kind, number in (("prompt", prompts), ("tool", tools), ("tool_error", tool_errors)):
-            _add(state.origins.setdefault(kind, {}), origin, number)
+        _add(state.origins.setdefault("prompt", {}), origin, prompts)
         for name, text in zip((*IDENTITY, *LINEAGE), identity, strict=True):
             if text:
                 known = state.values.setdefault(name, {})
@@ -290,16 +291,12 @@ SELECT DISTINCT session_id, origin, kind,
     (md5_number_lower(session_id || chr(0) || kind || chr(0) || id) & 9223372036854775807)::BIGINT AS fact
 FROM (
     SELECT session_id, origin, 'prompt' AS kind, prompt_id AS id FROM fresh WHERE n = 1 AND role = 'prompt'
-    UNION ALL
-    SELECT session_id, origin, 'tool', tool_call_id FROM fresh WHERE n = 1 AND role = 'tool_run'
-    UNION ALL
-    SELECT session_id, origin, 'tool_error', tool_call_id FROM fresh WHERE n = 1 AND role = 'tool_run' AND is_error
 ) WHERE id <> ''
 """
 
 
 def _fold_facts(con: Con, states: dict[str, State]) -> None:
-    """Count the prompts and tool runs that have an id and were not known yet: of any origin, and of this one."""
+    """Count the prompts that have an id and were not known yet of this origin."""
     con.execute(_FACTS)
     first = min((state.first_seq for state in states.values() if state.first_seq), default=0)
     con.execute(
@@ -310,12 +307,9 @@ def _fold_facts(con: Con, states: dict[str, State]) -> None:
     rows = con.execute(
         "SELECT session_id, kind, origin, count(*) FROM new_facts"
         " ANTI JOIN known_facts USING (fact, origin) GROUP BY ALL"
-        " UNION ALL SELECT session_id, kind, '', count(DISTINCT fact) FROM new_facts"
-        " ANTI JOIN known_facts USING (fact) GROUP BY ALL"
     ).fetchall()
     for session, kind, origin, number in rows:
-        state = states[session]
-        _add(state.origins.setdefault(kind, {}) if origin else state.distinct, origin or kind, number)
+        _add(states[session].origins.setdefault(kind, {}), origin, number)
     con.execute(
         "INSERT INTO session_facts (seq, session_id, origin, fact)"
         " SELECT (SELECT max(seq) FROM fresh), session_id, origin, fact"
@@ -336,10 +330,10 @@ FROM calls SEMI JOIN given_sessions USING (session_id) WHERE seq >= $first GROUP
 """
 
 
-def _write(con: Con, states: dict[str, State]) -> None:
-    """Write the states, and the rows that they and the calls make."""
-    first = min(state.first_seq for state in states.values())
+def _write(con: Con, states: dict[str, State], first: int) -> None:
+    """Write the states, the rows that they and the calls make, and the tool runs."""
     with given(con, "given_sessions", {"session_id": texts(states)}):
+        before = {row[0]: row[1:] for row in con.execute(_BEFORE).fetchall()}
         calls = {row[0]: row[1:] for row in con.execute(_CALLS, {"first": first}).fetchall()}
         for table in ("sessions", "session_states"):
             con.execute(f"DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM given_sessions)")
@@ -354,6 +348,16 @@ def _write(con: Con, states: dict[str, State]) -> None:
     columns = {c.name: (c.type, [row[c.name] for row in rows]) for c in TABLES["sessions"]}
     with given(con, "given_rows", columns):
         con.execute("INSERT INTO sessions BY NAME SELECT * FROM given_rows")
+    other = (row["session_id"] for row in rows if before.get(row["session_id"], ()) != _of_session(row))
+    tool_runs.place(con, [session for session in other if session in before], first)
+
+
+_BEFORE: Final = f"""SELECT session_id, {", ".join(f'"{name}"' for name in tool_runs.OF_SESSION)}
+FROM sessions SEMI JOIN given_sessions USING (session_id)"""
+
+
+def _of_session(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in tool_runs.OF_SESSION)
 
 
 _TOTALS: Final = (
@@ -372,8 +376,8 @@ def _row(session: str, state: State, calls: tuple[Any, ...]) -> dict[str, Any]:
         "start_ns": _earlier(state.start_ns, start),
         "end_ns": _later(state.end_ns, end),
         "prompts": state.count("prompt"),
-        "tool_runs": state.count("tool"),
-        "tool_errors": state.count("tool_error"),
+        "tool_runs": state.tool_runs,
+        "tool_errors": state.tool_errors,
         "traces": state.traces,
         "spans": state.spans,
         "events": state.events,
