@@ -136,7 +136,7 @@ def _tools_told(reader: Reader, own: Match) -> list[dict[str, Any]]:
 def _strip(reader: Reader, own: Match, shown: Part, went: Course, look: Look) -> Markup | None:
     """Prompts, calls, tools and what happened over the time of the session, None where there is nothing to see."""
     if shown.is_part:
-        marks = _marks_told(reader, own, shown, went, look)
+        marks = _marks_told(reader, own, shown, went)
     else:
         marks = [_mark(node.role, node.start_ns, node.end_ns, node.is_error, node.name, look)
                  for node in _timed(shown.tree)]  # fmt: skip
@@ -154,19 +154,16 @@ def _strip(reader: Reader, own: Match, shown: Part, went: Course, look: Look) ->
     return strip(marks, start, end, lanes, "prompts, model calls, tools and events over time")
 
 
-def _marks_told(reader: Reader, own: Match, shown: Part, went: Course, look: Look) -> list[Mark]:
-    """The marks of a long session: its tools in as many pieces of time as a screen can show."""
-    marks = [_mark(PROMPT, one.start_ns, one.end_ns, one.is_error, one.name, look) for one in shown.prompts]
-    for call in went.calls:
-        failed = call["status"] != "ok"
-        end_ns = call["end_ns"] or call["start_ns"]
-        marks.append(Mark(_LANES[MODEL_CALL], "mark-error" if failed else "mark-model_call", call["start_ns"], end_ns,
-                          call["model"]))  # fmt: skip
-    start, end = min(mark.start_ns for mark in marks), max(mark.end_ns for mark in marks)
-    width_s = max(1, (end - start) // _NANO // _BUCKETS)
+def _marks_told(reader: Reader, own: Match, shown: Part, went: Course) -> list[Mark]:
+    """The marks of a long session, in as many pieces of time as a screen can show."""
+    prompts = [(one.start_ns, one.end_ns, one.is_error) for one in shown.prompts]
+    calls = [(call["start_ns"], call["end_ns"] or 0, call["status"] != "ok") for call in went.calls]
+    start = min(moment[0] for moment in prompts + calls)
+    width_ns = max(_NANO, (max(moment[0] for moment in prompts + calls) - start) // _BUCKETS)
+    marks = _gathered(prompts, width_ns, PROMPT, "prompt") + _gathered(calls, width_ns, MODEL_CALL, "model call")
     for table, column in (("spans", "start_ns"), ("events", "time_ns")):
         select: dict[str, str | Agg | Bucket] = {
-            "bucket": Bucket(column, width_s), "error": "is_error", "n": Agg("count"),
+            "bucket": Bucket(column, width_ns // _NANO), "error": "is_error", "n": Agg("count"),
             "first": Agg("min", column), "last": Agg("max", column),
         }  # fmt: skip
         where = (own, Match("role", "=", TOOL_RUN))
@@ -178,6 +175,18 @@ def _marks_told(reader: Reader, own: Match, shown: Part, went: Course, look: Loo
         if rows:
             break
     return marks
+
+
+def _gathered(moments: Sequence[tuple[int, int, bool]], width_ns: int, role: str, word: str) -> list[Mark]:
+    """One mark for what began in the same piece of time; failures apart."""
+    found: dict[tuple[int, bool], list[int]] = {}
+    for start_ns, end_ns, is_error in moments:
+        told = found.setdefault((start_ns // width_ns, is_error), [start_ns, end_ns, 0])
+        told[0], told[1], told[2] = min(told[0], start_ns), max(told[1], end_ns, start_ns), told[2] + 1
+    return [
+        Mark(_LANES[role], "mark-error" if is_error else f"mark-{role}", first, last, units.plural(count, word))
+        for (_, is_error), (first, last, count) in found.items()
+    ]
 
 
 def _timed(tree: Tree) -> Sequence[Node]:
