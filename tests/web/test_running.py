@@ -139,7 +139,9 @@ def test_the_page_says_what_runs_and_leads_to_it(kept: DuckStore, tmp_path: Path
     assert "<script>alert" not in page and html.escape(evil) in page
     assert 'href="/sessions/s1"' in page and "runs a tool" in page
     assert f'data-since="{(NOW_NS - 29 * SECOND_NS) // 1_000_000}"' in page
-    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    block = re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert block
+    data = json.loads(block[1])
     assert len(data["labels"]) == len(data["hrefs"]) == 60 and data["hrefs"][0].startswith("/calls?from=")
 
 

@@ -58,7 +58,7 @@ def test_an_answer_is_a_table_whose_ids_open_their_pages(browser: TestClient, st
 def test_more_rows_than_a_page_holds_are_told_and_are_in_the_file(browser: TestClient) -> None:
     query = "select i, i % 3 = 0 as fizz from range(1000) t(i)"
     page = _get(browser, query).text
-    assert page.count("<tr>") == answers.ROWS_SHOWN + 1 and "rows of more" in page
+    assert page.count("<tr>") == answers.ROWS_SHOWN + 1 and "the first 200 rows" in page
     lines = _get(browser, query, format="jsonl").text.splitlines()
     assert [json.loads(line)["i"] for line in lines] == list(range(1000))
     assert _get(browser, query, format="csv").text.splitlines()[1] == "0,True"
@@ -106,7 +106,9 @@ def test_a_query_that_takes_too_long_is_stopped(store: DuckStore) -> None:
 def test_a_chart_has_a_series_for_each_value(browser: TestClient) -> None:
     query = "select i // 2 as place, i % 2 as kind, i * 1e9 as x_nanousd from range(6) t(i)"
     page = _get(browser, query, chart="bars", x="place", y="x_nanousd", by="kind").text
-    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    block = re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert block
+    data = json.loads(block[1])
     assert data["labels"] == ["0", "1", "2"] and data["unit"] == "dollars"
     assert {one["name"]: one["values"] for one in data["series"]} == {"0": [0.0, 2.0, 4.0], "1": [1.0, 3.0, 5.0]}
 

@@ -73,7 +73,7 @@ def _state(one: Running) -> tuple[str, str]:
     """(class of the state, its words)."""
     doing = one.step.doing
     if one.is_stalled:
-        return "stalled", f"nothing heard for {units.duration(STALLED_NS)} or more"
+        return "stalled", "stalled in" if one.step.name else "stalled"
     if doing == "tool":
         return "work", "runs a tool"
     if doing == "model":

@@ -99,5 +99,6 @@ addEventListener("pagehide", disconnect);
 addEventListener("pageshow", connect);
 document.addEventListener("tachograph:stale", schedule); // a page that silence changes as well
 for (const part of document.querySelectorAll("[data-live]")) part.dataset.shown = part.innerHTML;
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" }); // narrow screens
 if (keepZone()) refresh();
 connect();
