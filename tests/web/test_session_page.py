@@ -247,3 +247,31 @@ def test_prompts_are_found_alone_as_in_the_whole_tree(store: DuckStore) -> None:
         ]
         alone = [node.id for node in prompts_of(store, id_)]
         assert set(whole) <= set(alone), id_
+
+
+def test_a_prompt_is_found_by_its_number(kept: DuckStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "RECORDS_MANY", 100)
+    browser = filled.client(kept)
+    for number, first in (("7", 7), ("60", 60), ("99", 60), ("0", 1), ("x", 36), ("1e9", 36)):
+        page = browser.get(f"/sessions/long?prompt={number}").text
+        assert re.findall(r'<section class="card prompt" id="prompt-(\d+)"', page)[0] == str(first), number
+
+
+def test_results_share_the_room_of_a_page(kept: DuckStore) -> None:
+    shown = conversation.sections(session_tree(kept, "told"))
+    conversation.fill(kept, shown, lambda text: text * 1_000 if text.startswith("oops") else text, 1_500)
+    views = [step.view for step in conversation.all_steps(shown[0].steps) if step.view]
+    assert [len(view.output) for view in views if view.is_cut] == [1_500 - len("ok") * 2]
+    assert filled.client(kept).get("/sessions/told").text.count("all of it") == 0
+
+
+def test_charts_show_what_is_known_and_where_it_broke(page: str, kept: DuckStore) -> None:
+    plots = [json.loads(found) for found in re.findall(r'<script type="application/json">(.*?)</script>', page)]
+    assert len(plots) == 1  # nothing is priced: no cost is shown, and not one of 0
+    assert plots[0]["series"][0]["values"] == [4_010, 5_000, 600]  # the failed call has no size
+    assert [mark["label"].partition(":")[0] for mark in plots[0]["marks"]] == ["cache break", "model switch"]
+    long = filled.client(kept).get("/sessions/long").text
+    cost, context = [json.loads(one) for one in re.findall(r'<script type="application/json">(.*?)</script>', long)]
+    assert cost["series"][0]["values"] == sorted(cost["series"][0]["values"])
+    assert context["series"][0]["values"][-1] == 5_159
+    assert "peak 5.16k of 200k (2.6 %)" in long

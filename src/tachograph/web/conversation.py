@@ -20,6 +20,8 @@ from tachograph.web.tool_views import ToolView, view
 STEPS_MAX: Final = 300  # of one prompt on a page: more is linked, not drawn
 SAME_NS: Final = 2_000_000
 _MARKDOWN_CHARS: Final = 60_000  # of a page: what is more stands there as it was written, which takes no time
+OUTPUT_CHARS: Final = 300_000  # of the results of a page's tools: then each is cut short, and linked in full
+_OUTPUT_LEAST: Final = 1_000
 _NESTED_MAX: Final = 5  # sub-agents within sub-agents: deeper ones are listed where the fifth is
 _OPEN_ROLES: Final = (SESSION, TURN)  # what only groups: its content is shown in its place
 
@@ -95,10 +97,15 @@ def note(shown: list[Section], happenings: Iterable[Happening], since_ns: int, u
         steps.insert(at, Step("note", node, happening=one))
 
 
-def fill(reader: Reader, shown: Iterable[Section], clean: Callable[[str], str] = str) -> None:
+def fill(
+    reader: Reader,
+    shown: Iterable[Section],
+    clean: Callable[[str], str] = str,
+    output_chars: int = OUTPUT_CHARS,
+) -> None:
     """Read the kept texts of the sections that a page shows; one question to the store for all of them.
 
-    Each goes through `clean` first.
+    Each goes through `clean` first. The results of tools share `output_chars`.
     """
     chosen = list(shown)
     wanted: list[tuple[list[Message], str, list[str]]] = []
@@ -117,8 +124,18 @@ def fill(reader: Reader, shown: Iterable[Section], clean: Callable[[str], str] =
         for step in all_steps(section.steps):
             if step.kind == "tool" or (step.happening is not None and step.happening.kind == "bash"):
                 _view(step, texts)
+                output_chars = _shortened(step, output_chars)
         if any(step.kind == "tool" for step in section.steps):
             _leave_out_tool_calls(section.steps)
+
+
+def _shortened(step: Step, room: int) -> int:
+    """Cut the result of a tool to the room that is left; how much is left then."""
+    if step.view is None:
+        return room
+    if len(step.view.output) > max(room, _OUTPUT_LEAST):
+        step.view.output, step.view.is_cut = step.view.output[: max(room, _OUTPUT_LEAST)], True
+    return room - len(step.view.output)
 
 
 def _view(step: Step, texts: dict[str, str]) -> None:

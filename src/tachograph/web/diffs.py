@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 _COMPARED_MAX: Final = 400  # lines of either side: what is longer is shown as taken away and added
 _SHOWN_MAX: Final = 400  # lines of one change
-_LINE_MAX: Final = 2_000
+_LINE_MAX: Final = 1_000
 _PATCH_FILE: Final = ("*** Update File: ", "*** Add File: ", "*** Delete File: ", "*** Move to: ", "Index: ")
 _PATCH_FRAME: Final = ("*** Begin Patch", "*** End Patch", "*** End of File", "=====", "diff --git ", "index ")
 _OLD: Final = ("old_string", "old_str", "oldText", "old_text", "oldString", "old_source")

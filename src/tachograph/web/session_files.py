@@ -22,6 +22,7 @@ from tachograph.web.rendering import STATIC, Look, fragment, path_of
 FORMS: Final = {"md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
 _AT_ONCE: Final = 50  # sections whose texts are in memory at a time
 _IMAGE_CHARS_MAX: Final = 8_000_000  # of all images of a page
+_OUTPUT_CHARS: Final = 1 << 40  # a file has room
 _END: Final = 1 << 62
 _FENCE: Final = re.compile(r"`{3,}")
 _LEAD: Final = re.compile(r"^(#{1,6}\s|[-=]{3,}\s*$)", re.MULTILINE)
@@ -66,7 +67,7 @@ def _sections(reader: Reader, session_id: str, went: Course) -> list[Section]:
     found = conversation.sections(tree)
     conversation.note(found, went.happenings, 0, _END)
     for at in range(0, len(found), _AT_ONCE):
-        conversation.fill(reader, found[at : at + _AT_ONCE], redact_text)
+        conversation.fill(reader, found[at : at + _AT_ONCE], redact_text, _OUTPUT_CHARS)
     return found
 
 

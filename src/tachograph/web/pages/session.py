@@ -36,7 +36,10 @@ _NANO: Final = 1_000_000_000
 
 
 def session(site: Site, request: Request) -> Response:
-    """The page of a session's id; `?from=` is the number of the first prompt shown, without it the newest are."""
+    """The page of a session's id; `?from=` counts the prompts before the first one shown, `?prompt=` names it.
+
+    Without them it is the newest ones.
+    """
     session_id = request.path_params["session_id"]
     sequence = site.reader.sequence()
     row = find_session(site.reader, session_id)
@@ -44,7 +47,7 @@ def session(site: Site, request: Request) -> Response:
         raise HTTPException(404)
     look = look_of(site, request)
     went = course(site.reader, session_id)
-    shown = part(site.reader, row, went, request.query_params.get("from", ""))
+    shown = part(site.reader, row, went, _first(request))
     conversation.fill(site.reader, shown.sections)
     own = _own(session_id)
     return render(
@@ -53,12 +56,20 @@ def session(site: Site, request: Request) -> Response:
         models=[priced(model) | {"href": _behind(session_id, term("model", model["model"] or ""))}
                 for model in usage(site.reader, "model", where=(own,))["rows"]],
         tools=_tools(site.reader, own, shown), traces=traces_of(site.reader, session_id, _TRACES_SHOWN),
-        sections=shown.sections, first=shown.first, total=shown.total, earlier=shown.earlier, later=shown.later,
+        sections=shown.sections, is_part=shown.is_part, first=shown.first, total=shown.total,
+        earlier=shown.earlier, later=shown.later,
         strip=_strip(site.reader, own, shown, went, look), calls={call["call_id"]: call for call in went.calls},
         happened=_counted(went), charts=charts(went, look.zone), is_cut=shown.tree.is_cut,
         descendants=descendants(site.reader, session_id), files=session_files.links(session_id),
         all_calls=_behind(session_id), failed_calls=_behind(session_id, "error:true"),
     )  # fmt: skip
+
+
+def _first(request: Request) -> str:
+    number = request.query_params.get("prompt", "")
+    return (
+        str(max(0, int(number) - 1)) if number.isdecimal() and len(number) < 7 else request.query_params.get("from", "")
+    )
 
 
 def file(site: Site, request: Request) -> Response:

@@ -37,3 +37,12 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
+
+// What scrolls can be scrolled with keys as well.
+function makeReachable(root) {
+  for (const one of root.querySelectorAll("pre, .words")) if (one.scrollHeight > one.clientHeight) one.tabIndex = 0;
+}
+
+document.addEventListener("toggle", (event) => event.target.open && makeReachable(event.target), true);
+document.addEventListener("tachograph:refreshed", () => makeReachable(document));
+makeReachable(document);
