@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-clients lint format bench golden clean
+.PHONY: help setup run test test-clients test-e2e screenshots lint format bench golden clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,7 +32,13 @@ run: setup ## start it; an empty store shows a demo until real data comes
 	$(BIN)/tachograph up --demo
 
 test: setup lint ## everything that has to be true before a commit
-	$(BIN)/pytest -n auto -m "not clients"
+	$(BIN)/pytest -n auto -m "not clients and not e2e"
+
+test-e2e: setup ## the pages in Chromium: every link, keys, accessibility, hostile content
+	$(BIN)/pytest -n 2 --dist worksteal tests/e2e
+
+screenshots: setup ## every page, light and dark, wide and narrow, into build/screenshots
+	$(BIN)/python tests/e2e/screenshots.py
 
 test-clients: setup ## agents and frameworks of all kinds for real; npm and pip fetch them once
 	TACHOGRAPH_CLIENTS_REQUIRED=1 $(BIN)/pytest tests/clients
@@ -50,7 +56,7 @@ bench: setup ## measure speed and size (docs/performance.md says how to read it)
 	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 golden: setup ## write expected outputs anew; the diff is the review
-	TACHOGRAPH_GOLDEN=write $(BIN)/pytest -n auto -m "not clients"
+	TACHOGRAPH_GOLDEN=write $(BIN)/pytest -n auto -m "not clients and not e2e"
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -127,8 +127,10 @@ def bytes_size(size: int | None) -> str:
 
 
 def excerpt(text: str, length: int = 140) -> str:
-    """The first words of a text on one line."""
-    line = " ".join(text[: length * 4].split())
+    """The first words of a text on one line; a text without a visible sign is called blank, as a link needs words."""
+    line = " ".join(text.lstrip()[: length * 4].split())
+    if text and not any(sign.isprintable() and sign != " " for sign in line):
+        return "(blank)"[:length]
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 

@@ -1,0 +1,95 @@
+"""Everything by keyboard: the way past the menu, the filter, rows of tables, the tree of a trace."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from places import BELOW, MENU
+from served import Served
+from watched import Tab
+
+FOCUS = "() => { const one = document.activeElement; return one.id || one.getAttribute('href') || one.tagName }"
+# A focused element that a person can see: an outline, or a border or background that changes.
+IS_SEEN = """() => {
+  const one = document.activeElement;
+  const focused = getComputedStyle(one);
+  const box = one.getBoundingClientRect();
+  return focused.outlineStyle !== "none" && parseFloat(focused.outlineWidth) >= 1 && box.width > 0 && box.height > 0;
+}"""
+TABS = 25
+
+
+def focus(page: Page) -> str:
+    """What has the focus: its id, address or tag."""
+    return str(page.evaluate(FOCUS))
+
+
+@pytest.mark.parametrize("address", MENU)
+def test_the_first_key_leads_past_the_menu(site: Served, chromium: Browser, address: str) -> None:
+    with Tab(chromium, site.web) as tab:
+        page = tab.open(address)
+        page.evaluate("document.activeElement.blur()")  # a page whose purpose is one field may start in it
+        page.evaluate("getSelection().collapse(document.body, 0)")
+        page.keyboard.press("Tab")
+        assert focus(page) == "#main"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.getElementById('main').contains(document.activeElement)")
+        tab.assert_clean()
+
+
+@pytest.mark.parametrize("address", MENU)
+def test_the_focus_is_seen_and_goes_on(site: Served, chromium: Browser, address: str) -> None:
+    with Tab(chromium, site.web) as tab:
+        page = tab.open(address)
+        seen = []
+        for _ in range(TABS):
+            page.keyboard.press("Tab")
+            where = focus(page)
+            if where == "BODY":  # round the end
+                break
+            assert page.evaluate(IS_SEEN), f"{where} has the focus, and nobody sees it"
+            seen.append(where)
+        assert len(set(seen)) >= 8, seen
+
+
+@pytest.mark.parametrize("address", ["/sessions", "/calls"])
+def test_a_slash_goes_to_the_filter(site: Served, chromium: Browser, address: str) -> None:
+    with Tab(chromium, site.web) as tab:
+        page = tab.open(address)
+        page.keyboard.press("/")
+        box = page.locator("input[name=q]")
+        assert box.evaluate("one => one === document.activeElement")
+        assert box.input_value() == ""
+        page.keyboard.type("error:true")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**q=error*")
+        assert page.locator("input[name=q]").input_value() == "error:true"
+        tab.assert_clean()
+
+
+def test_a_tree_is_walked_by_keys(site: Served, chromium: Browser) -> None:
+    with Tab(chromium, site.web) as tab:
+        page = tab.open(BELOW["a trace"])
+        page.focus("#fall")
+
+        def level() -> int:
+            return int(page.locator('#fall [aria-selected="true"]').get_attribute("aria-level") or 0)
+
+        page.keyboard.press("Home")
+        assert level() == 1
+        row = page.locator('#fall [aria-selected="true"]')
+        assert row.get_attribute("aria-expanded") == "true"
+        page.keyboard.press("ArrowLeft")
+        assert page.locator('#fall [aria-selected="true"]').get_attribute("aria-expanded") == "false"
+        assert page.locator("#fall .fall-row").count() == 1
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        assert level() == 2
+        page.keyboard.press("End")
+        assert page.locator('#fall [aria-selected="true"]').is_visible()
+        page.keyboard.press("e")
+        assert "is-error" in (page.locator('#fall [aria-selected="true"]').get_attribute("class") or "")
+        assert page.locator("#fall .fall-row").count() < 200  # of 20,000: only those in sight
+        tab.assert_clean()
