@@ -96,6 +96,32 @@ def test_otlp_that_comes_back_is_the_same_calls(run: Run, tmp_path: Path, capsys
 # -- usage -----------------------------------------------------------------------------------------------------------
 
 
+def test_otlp_of_a_trace_is_its_spans_with_their_texts(run: Run) -> None:
+    asked = "SELECT trace_id, count(DISTINCT span_id) AS n FROM spans GROUP BY trace_id ORDER BY n DESC LIMIT 1"
+    (most,) = answer(run, "sql", asked)
+    lines = run("otlp", "traces", "--trace", most["trace_id"]).splitlines()
+    spans = [span for line in lines for span in otlp.decode("traces", line.encode(), "application/json").spans]
+    assert len(spans) == most["n"] and {span.trace_id for span in spans} == {most["trace_id"]}
+
+
+@pytest.mark.parametrize("words", [["metrics", "--trace", "a"], ["traces", "--trace", "0" * 32]])
+def test_otlp_of_no_trace(run: Run, words: list[str]) -> None:
+    run("otlp", *words, code=2)
+
+
+def test_models_are_those_of_usage(run: Run) -> None:
+    told = answer(run, "models")["models"]
+    rows = answer(run, "usage", "--by", "model")["rows"]
+    assert {row["model"]: row["calls"] for row in told} == {row["model"]: row["calls"] for row in rows}
+    assert any(row["p95_ns"] for row in told) and all((row["p50_ns"] or 0) <= (row["p99_ns"] or 0) for row in told)
+    table = run("models").splitlines()
+    assert table[0].split()[:2] == ["model", "calls"] and len(table) > len(told)
+    assert answer(run, "models", "--where", "agent:codex", "--since", "2020-01-01", "--until", "2020-01-02") == {
+        "models": [],
+        "fallbacks": [],
+    }
+
+
 def test_usage_is_the_truth(run: Run) -> None:
     totals = answer(run, "usage")["totals"]
     truth = [MANIFEST[name]["truth"] for name in SETS]
@@ -342,7 +368,8 @@ def test_examples_run(
     monkeypatch.chdir(tmp_path)
     for name, folder in (("codex", "codex-errors"), ("claude-code", "claude-code-content"), ("pi", "pi")):
         shutil.copytree(CAPTURES / folder, tmp_path / "recordings" / name)
-    reads = command in ("usage", "sessions", "show", "explain", "search", "sql", "otlp", "doctor", "tail", "backup")
+    reads = command in ("usage", "models", "sessions", "show", "explain", "search", "sql", "otlp", "doctor", "tail")
+    reads = reads or command in ("backup", "export")
     if command == "restore":
         for target in ("tachograph-backup", "tachograph-2026-11-21"):
             assert main(["backup", target, "--home", str(filled)]) == 0

@@ -17,6 +17,8 @@ from tachograph.errors import ConfigError, TachographError
 COMMANDS: Final = {
     "up": "start the server: telemetry in, pages out",
     "usage": "calls, tokens, errors and cost, by day, model, agent, session, ...",
+    "models": "latency, tokens per second, errors and cost of each model",
+    "tools": "runs, errors, time and results of each tool",
     "sessions": "sessions, newest first",
     "show": "one session or trace as a tree",
     "export": "a session as Markdown or as one HTML page",

@@ -1,7 +1,8 @@
 """Write model calls as OpenTelemetry's GenAI conventions say them: one span for each call, or the client metrics.
 
 OTLP/JSON, one request a line, ready for any OTLP/HTTP backend: names are the same for every agent, each call stands
-once, with tokens and cost as the ledger has them. Texts (prompts, answers) are left out.
+once, with tokens and cost as the ledger has them. Texts (prompts, answers) are left out. With --trace it is the spans
+of one trace instead, as they came and with their texts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tachograph.cli.arguments import add_json, add_where, conditions, settings
 from tachograph.cli.periods import add_period, period, timezone_name
+from tachograph.errors import ConfigError, QueryError
 
 if TYPE_CHECKING:
     from tachograph.scan import Condition, Reader
@@ -26,6 +28,7 @@ _AT_ONCE: Final = 5000  # calls: some megabytes in memory, and a request that ba
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `otlp`."""
     parser.add_argument("signal", choices=("traces", "metrics"), help="spans of the calls, or their metrics")
+    parser.add_argument("--trace", metavar="ID", default="", help="the spans of this trace as they came (traces only)")
     add_period(parser)
     add_where(parser)
     add_json(parser)
@@ -38,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tachograph.questions import conventions
     from tachograph.scan import Match
 
+    if arguments.trace:
+        return _trace(arguments)
     since, until = period(arguments, questions.zone_of(timezone_name(arguments)))
     when = [Match("start_ns", ">=", since)] if since is not None else []
     when += [Match("start_ns", "<", until)] if until is not None else []
@@ -48,6 +53,24 @@ def run(arguments: argparse.Namespace) -> int:
                 _write(otlp_messages.to_json(otlp_messages.traces(conventions.spans(page))))
         elif points := conventions.points(chain.from_iterable(pages)):
             _write(otlp_messages.to_json(otlp_messages.metrics(points)))
+    return 0
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    """Write the spans of one trace."""
+    from tachograph import otlp_messages
+    from tachograph.cli.reading import open_reader
+    from tachograph.questions.kept_spans import kept_spans
+
+    if arguments.signal != "traces" or arguments.since or arguments.until or arguments.where:
+        raise ConfigError("--trace: got it with metrics, a period or --where; expected traces and it alone")
+    is_known = False
+    with open_reader(settings(arguments)) as reader:
+        for page in kept_spans(reader, arguments.trace):
+            is_known = True
+            _write(otlp_messages.to_json(otlp_messages.traces(page)))
+    if not is_known:
+        raise QueryError(f'--trace: got "{arguments.trace}"; no span of such a trace is kept', "tachograph sessions")
     return 0
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
-from tachograph.questions.counting import DIMENSIONS, usage
-from tachograph.scan import Agg, Condition, Match, Reader, Scan
+from tachograph.questions.counting import DIMENSIONS, TIMES, usage, zone_of
+from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 # claude-sonnet-4-5 and claude-sonnet-4-5-20250929, gpt-5 and gpt-5-2025-08-07, -latest: one model under two names.
@@ -38,12 +39,41 @@ def performance(
     ]
 
 
+def over_time(
+    reader: Reader,
+    width: str,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    where: Sequence[Condition] = (),
+    timezone: str = "UTC",
+) -> dict[str, dict[str, Any]]:
+    """Bucket, as `usage` names it -> the counters of `usage` and the latencies of `performance` in it.
+
+    Buckets without calls are left out; latencies are None where nothing was measured.
+    """
+    rows = usage(reader, width, since_ns, until_ns, where, timezone)["rows"]
+    asked = (*_period(since_ns, until_ns), *where)
+    zone, pattern = zone_of(timezone), TIMES[width]
+    fast = {
+        datetime.fromtimestamp(row["name"] // 1_000_000_000, zone).strftime(pattern): row
+        for row in _latencies(reader, Bucket("start_ns", width, timezone), asked)
+        if row["name"] is not None
+    }
+    return {row[width]: row | _speed_figures(fast.get(row[width])) for row in rows}
+
+
+def _speed_figures(fast: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        **{f"{name}_ns": fast[name] if fast else None for name in _QUANTILES},
+        **{f"ttft_{name}_ns": fast[f"ttft_{name}"] if fast else None for name in ("p50", "p95")},
+    }
+
+
 def _figures(row: dict[str, Any], fast: dict[str, Any] | None, speed: dict[str, Any] | None) -> dict[str, Any]:
     priced = row["calls"] - row["unpriced_calls"]
     seconds = (speed["duration_ns"] or 0) / 1e9 if speed else 0
     return {
-        **{f"{name}_ns": fast[name] if fast else None for name in _QUANTILES},
-        **{f"ttft_{name}_ns": fast[f"ttft_{name}"] if fast else None for name in ("p50", "p95")},
+        **_speed_figures(fast),
         "tokens_per_s": speed["output_tokens"] / seconds if speed and seconds else None,
         "cost_per_call_nanousd": round(row["cost_usd"] * 1e9 / priced) if row["cost_usd"] and priced > 0 else None,
         "cache_share": row["cache_read_tokens"] / row["input_tokens"]
@@ -57,7 +87,7 @@ def _period(since_ns: int | None, until_ns: int | None) -> tuple[Condition, ...]
     return (*since, Match("start_ns", "<", until_ns)) if until_ns is not None else since
 
 
-def _latencies(reader: Reader, column: str, where: tuple[Condition, ...]) -> list[dict[str, Any]]:
+def _latencies(reader: Reader, column: str | Bucket, where: tuple[Condition, ...]) -> list[dict[str, Any]]:
     select: dict[str, Any] = {"name": column}
     select |= {name: Agg("quantile", "duration_ns", part) for name, part in _QUANTILES.items()}
     select |= {f"ttft_{name}": Agg("quantile", "ttft_ns", _QUANTILES[name]) for name in ("p50", "p95")}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tachograph.questions.performance import fallbacks, performance
-from tachograph.web import exporting
-from tachograph.web.asking import Asked
+from tachograph.questions.performance import fallbacks, over_time, performance
+from tachograph.scan import Condition, Match
+from tachograph.web import exporting, units
+from tachograph.web.asking import Asked, Period
 from tachograph.web.pages.overview import priced
+from tachograph.web.plots import Kind, Plot, Series, Unit, plot, rounded
 from tachograph.web.rendering import Site, render
 from tachograph.web.tables import Column, Row, Table
 
@@ -30,12 +33,26 @@ ORDERS: Final = {
 }
 
 
+_COSTS: Final = (
+    ("billed", "cost_billed_usd", "2"),
+    ("estimated", "cost_source_estimate_usd", "1"),
+    ("computed", "cost_computed_usd", "0"),
+    ("plan", "cost_notional_usd", "7"),
+)
+_WRITTEN: Final[dict[Unit, Callable[[float], str]]] = {
+    "seconds": lambda value: units.duration(round(value * 1e9)),
+    "dollars": lambda value: units.money(round(value * 1e9)),
+    "count": lambda value: units.count(round(value)),
+}
+
+
 def models(site: Site, request: Request) -> Response:
-    """The page; `?q=`, the period and `?order=` choose, `?format=` gives a file."""
+    """The page; `?q=`, the period and `?order=` choose, `?name=` shows one model over time, `?format=` gives a file."""
     sequence = site.reader.sequence()
     asked = Asked(site, request, default_range="30d")
     period = asked.period()
-    where = asked.where("calls")
+    name = asked.params.get("name", "")
+    where = (*asked.where("calls"), *((Match("model", "=", name),) if name else ()))
     rows = [priced(row) | {"wrong": _wrong(row)} for row in performance(site.reader, "model", *period[:2], where)]
     if exporting.wanted(asked):
         return exporting.file_of(asked, "models", rows)
@@ -45,6 +62,8 @@ def models(site: Site, request: Request) -> Response:
     return render(
         site, request, "models.html",
         sequence=sequence, look=asked.look, asked=asked, period=period, table=table, switched=switched,
+        name=name, charts=_charts(site, asked, period, where) if name else [],
+        calls=asked.narrowed("/calls", "model", name), others=asked.link(name=None),
     )  # fmt: skip
 
 
@@ -59,13 +78,41 @@ def _wrong(row: dict[str, Any]) -> str:
     return ", ".join(f"{kind} {count}" for kind, count in row["errors"][:3])
 
 
+def _charts(site: Site, asked: Asked, period: Period, where: tuple[Condition, ...]) -> list[dict[str, Any]]:
+    """One model over time: how fast it answered, what it cost, what failed; gaps where nothing was measured."""
+    told = over_time(site.reader, period.width, *period[:2], where, asked.look.timezone)
+
+    def values(key: str, factor: float, missing: float | None) -> list[float | None]:
+        found = (told.get(label, {}).get(key) for label in period.labels)
+        return rounded([missing if value is None else value * factor for value in found])
+
+    def made(name: str, unit: Unit, kind: Kind, *series: tuple[str, str, float, float | None, str]) -> dict[str, Any]:
+        rows = [Series(words, values(key, factor, none), colour) for words, key, factor, none, colour in series]
+        chart = Plot(kind, unit, period.labels, rows)
+        words = f"highest {_WRITTEN[unit](chart.peak)}" if chart.peak else "nothing measured"
+        return {"name": name, "figure": plot(chart, f"{name} over time", words) if chart.peak else ""}
+
+    latencies = ((f"p{n}", f"p{n}_ns", 1e-9, None, colour) for n, colour in ((50, "0"), (95, "1"), (99, "4")))
+    first = ((f"p{n}", f"ttft_p{n}_ns", 1e-9, None, colour) for n, colour in ((50, "0"), (95, "1")))
+    calls = (("went well", "calls", 1, 0.0, "0"), ("failed", "failed_calls", 1, 0.0, "bad"))
+    return [
+        made("Latency", "seconds", "line", *latencies),
+        made("Time to the first token", "seconds", "line", *first),
+        made("Cost", "dollars", "stack", *((words, key, 1, 0.0, colour) for words, key, colour in _COSTS)),
+        made("Calls", "count", "stack", *calls),
+    ]
+
+
 def _columns(asked: Asked) -> list[Column]:
     def name(row: Row) -> str:
+        return asked.link(name=row["model"]) if row["model"] else ""
+
+    def calls(row: Row) -> str:
         return asked.narrowed("/calls", "model", row["model"]) if row["model"] else ""
 
     return [
         Column("model", "Model", order="name", href=name),
-        Column("calls", "Calls", "count", order="calls", what="that went well"),
+        Column("calls", "Calls", "count", order="calls", what="that went well", href=calls),
         Column("failed_calls", "Failed", "failed", order="failed", under=lambda row: row["wrong"]),
         Column("p50_ns", "p50", "duration", order="p50", what="half of the calls took at most so long"),
         Column("p95_ns", "p95", "duration", order="p95", rank="mid"),
