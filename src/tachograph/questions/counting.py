@@ -209,5 +209,10 @@ def zone_of(timezone: str) -> tzinfo:
         ) from error
 
 
+def bucket_name(start_ns: int | None, pattern: str, timezone: str) -> str:
+    """The name of a bucket that begins then, by a pattern of TIMES."""
+    return _time(start_ns, pattern, zone_of(timezone))
+
+
 def _time(start_ns: int | None, pattern: str, zone: tzinfo) -> str:
     return "" if start_ns is None else datetime.fromtimestamp(start_ns // 1_000_000_000, zone).strftime(pattern)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from tachograph.errors import QueryError
 from tachograph.questions.searching import search
 from tachograph.scan import Agg, Any_, Condition, Match, Not_, Op, Reader, Scan
 
-Table = Literal["sessions", "calls"]
+Table = Literal["sessions", "calls", "tool_runs"]
 
 # Texts looked at for the sessions that a text stands in, the newest first: each costs a look at its commit.
 _TEXTS_MAX: Final = 200
@@ -82,6 +82,13 @@ FIELDS: Final[dict[str, Field]] = {
     "duration": Field("seconds", "", "duration_ns", "how long a call took: 2s, 300ms, 1m"),
     "ttft": Field("seconds", "", "ttft_ns", "time to the first token"),
 }
+# What tool runs say themselves; anything else is asked of their sessions and calls.
+RUN_FIELDS: Final[dict[str, Field]] = {
+    **{name: Field("word", name, "", "") for name in ("agent", "subagent", "project", "channel", "user", "team")},
+    "session": Field("start", "session_id", "", ""),
+    "tool": Field("word", "tool_name", "", ""),
+    "duration": Field("seconds", "duration_ns", "", ""),
+}
 # Type of a column -> how its values are read.
 _KINDS: Final = {"int": "count", "float": "count", "bool": "truth", "json": "words"}
 # The word that is being written: what a completion replaces.
@@ -138,6 +145,8 @@ def _negated(term: Term, condition: Condition) -> Condition:
 
 
 def _condition(reader: Reader, term: Term, table: Table, columns: Mapping[str, str]) -> Condition:
+    if table == "tool_runs":
+        return _of_run(reader, term, columns)
     if not term.field:
         return _text(reader, term.values[0], table)
     field = FIELDS.get(term.field)
@@ -213,29 +222,57 @@ def _tool(term: Term, field: Field, column: str, value: str) -> Condition:
     if term.sign not in (":", "=", "~"):
         raise _bad_sign(term, ":, = or ~")
     op: Op = "contains" if term.sign == "~" else "prefix" if value.endswith("*") else "="
-    ran = (Match("role", "=", "tool_run"), Match("tool_name", op, value.rstrip("*")))
-    nameless = Scan("spans", {"trace_id": "trace_id"}, (*ran, Match("session_id", "=", "")))
-    return Any_(
-        (
-            Match(column, "in", Scan("events", {"session_id": "session_id"}, (*ran, Match("session_id", "!=", "")))),
-            Match(column, "in", Scan("spans", {"session_id": "session_id"}, (*ran, Match("session_id", "!=", "")))),
-            Match(
-                column,
-                "in",
-                Scan("trace_sessions", {"session_id": "session_id"}, (Match("trace_id", "in", nameless),)),
-            ),
-        )
+    return Match(
+        column, "in", Scan("tool_runs", {"session_id": "session_id"}, (Match("tool_name", op, value.rstrip("*")),))
     )
 
 
-def _text(reader: Reader, text: str, table: Table) -> Condition:
+def _of_run(reader: Reader, term: Term, columns: Mapping[str, str]) -> Condition:
+    """What a term asks of tool runs: their own columns, else that their session or a call of it fits."""
+    if term.field == "error":
+        return _either([_run_failed(term, value) for value in term.values])
+    own = RUN_FIELDS.get(term.field)
+    if own is not None:
+        read = _READERS.get(own.kind, _number)
+        return _either([read(term, own, own.sessions, value) for value in term.values])
+    if not term.field:
+        texts = (Match("tool_name", "contains", term.values[0]), Match("error_message", "contains", term.values[0]))
+        return Any_((*texts, _text(reader, term.values[0], "calls").matches[0]))
+    field = FIELDS.get(term.field)
+    if field is None and term.field in columns:
+        read = _READERS.get(_KINDS.get(columns[term.field], "word"), _number)
+        named = Field(_KINDS.get(columns[term.field], "word"), "", "", "")
+        return _either([read(term, named, term.field, value) for value in term.values])
+    table: Table = "sessions" if field is not None and field.sessions else "calls"
+    found = _condition(reader, term, table, {})
+    return Match("session_id", "in", Scan(table, {"session_id": "session_id"}, (found,)))
+
+
+def _either(parts: list[Condition]) -> Condition:
+    return parts[0] if len(parts) == 1 else Any_(tuple(parts))
+
+
+def _run_failed(term: Term, value: str) -> Condition:
+    if term.sign not in (":", "="):
+        raise _bad_sign(term, ":")
+    failed: Condition = Match("is_error", "=", True)
+    return {"true": failed, "false": Not_(failed)}.get(value.lower(), _error_says(value))
+
+
+def _text(reader: Reader, text: str, table: Table) -> Any_:
     found = {record["session_id"] for hit in search(reader, text, _TEXTS_MAX) for record in hit["records"]}
     where: list[Condition] = [Match("session_id", "in", sorted(found - {""}))]
     if table == "sessions":
         where.append(Match("title", "contains", text))
     else:
-        where.append(Match("error_message", "contains", text))
+        where.append(failed_with(text))
     return Any_(tuple(where))
+
+
+def failed_with(text: str) -> Match:
+    """Calls whose failure says the text; those that went well are not even looked at."""
+    failed = (Match("status", "!=", "ok"), Match("error_message", "contains", text))
+    return Match("call_id", "in", Scan("calls", {"call_id": "call_id"}, failed))
 
 
 _READERS: Final[dict[str, Callable[[Term, Field, str, str], Condition]]] = {
@@ -301,14 +338,13 @@ def quoted(value: str) -> str:
 def _values(reader: Reader, field: Field, start: str, limit: int) -> list[str]:
     if field.kind == "flag":
         return [value for value in ("true", "false") if value.startswith(start)]
-    where: Sequence[Condition] = (Match("role", "=", "tool_run"),) if field.kind == "tool" else ()
     asked, column = ("calls", field.calls) if field.calls else ("sessions", field.sessions)
     if field.kind == "tool":
-        asked, column = "events", "tool_name"
+        asked, column = "tool_runs", "tool_name"
     if field.kind in (*_NUMBERS, "start") or field is FIELDS["title"]:
         return []
     # A name is asked for by any part of it that begins with what was typed: opus finds claude-opus.
     match = (Match(column, "contains", start),) if start else ()
     select: dict[str, Any] = {"value": column, "n": Agg("count")}
-    rows = reader.scan(Scan(asked, select, (*where, *match), ("value",), (("n", True),), limit)).data["value"]
+    rows = reader.scan(Scan(asked, select, match, ("value",), (("n", True),), limit)).data["value"]
     return [value for value in rows if value]

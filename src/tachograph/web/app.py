@@ -35,6 +35,7 @@ from tachograph.web.pages import (
     sessions,
     sources,
     text,
+    tools,
     trace,
 )
 from tachograph.web.pages.destinations import destinations
@@ -101,6 +102,7 @@ def _pages(site: Site) -> list[Route]:
         page("/sessions", sessions.sessions),
         page("/calls", calls.calls),
         page("/models", models.models),
+        page("/tools", tools.tools_page),
         page("/by/{dimension}", groups.groups),
         page("/sources", sources.sources),
         page("/destinations", destinations),

@@ -39,6 +39,7 @@ NAVIGATION: Final = (
     ("/sessions", "Sessions"),
     ("/calls", "Calls"),
     ("/models", "Models"),
+    ("/tools", "Tools"),
     ("/by/agent", "Groups"),
     ("/search", "Search"),
     ("/sources", "Sources"),

@@ -11,9 +11,23 @@ from tachograph.web.asking import Asked
 
 Row = Mapping[str, Any]
 Kind = Literal[
-    "text", "count", "failed", "tokens", "cost", "duration", "seconds", "rate", "time", "share", "bar", "markup"
+    "text",
+    "count",
+    "failed",
+    "tokens",
+    "cost",
+    "duration",
+    "seconds",
+    "rate",
+    "time",
+    "share",
+    "bar",
+    "markup",
+    "bytes",
 ]
-_NUMBERS: Final = frozenset(("count", "failed", "tokens", "cost", "duration", "seconds", "rate", "share", "time"))
+_NUMBERS: Final = frozenset(
+    ("count", "failed", "tokens", "cost", "duration", "seconds", "rate", "share", "time", "bytes")
+)
 
 
 class Column(Struct, frozen=True):
