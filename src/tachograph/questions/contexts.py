@@ -28,11 +28,20 @@ def contexts(reader: Reader, rows: Iterable[Row]) -> dict[str, list[int]]:
         groups.setdefault(_width_s(row), []).append(row)
     found: dict[str, list[int]] = {}
     for width_s, group in groups.items():
+        during = _alive(group)
         for is_traces in (False, True):
             ids = [row["session_id"] for row in group if row["session_id"].startswith(_TRACE) == is_traces]
             if ids:
-                found |= _read(reader, ids, is_traces, width_s)
+                found |= _read(reader, ids, is_traces, width_s, during)
     return found
+
+
+def _alive(rows: Sequence[Row]) -> tuple[Condition, ...]:
+    """When the calls of these sessions began, as conditions: a store in order of time then reads little else."""
+    starts, ends = [row["start_ns"] for row in rows], [row["end_ns"] for row in rows]
+    if not rows or None in starts or None in ends:
+        return ()
+    return (Match("start_ns", ">=", min(starts)), Match("start_ns", "<=", max(ends)))
 
 
 def _width_s(row: Row) -> int:
@@ -46,7 +55,9 @@ def _width_s(row: Row) -> int:
     return width
 
 
-def _read(reader: Reader, ids: Sequence[str], is_traces: bool, width_s: int) -> dict[str, list[int]]:
+def _read(
+    reader: Reader, ids: Sequence[str], is_traces: bool, width_s: int, during: tuple[Condition, ...]
+) -> dict[str, list[int]]:
     column = "trace_id" if is_traces else "session_id"
     values = [id_.removeprefix(_TRACE) for id_ in ids] if is_traces else list(ids)
     select: dict[str, Any] = {"id": column, "subagent": "subagent", "at": "start_ns", "tokens": "input_tokens"}
@@ -54,7 +65,7 @@ def _read(reader: Reader, ids: Sequence[str], is_traces: bool, width_s: int) -> 
     if width_s:
         select |= {"at": Bucket("start_ns", width_s), "tokens": Agg("max", "input_tokens")}
         grouped = ("id", "subagent", "at")
-    where: tuple[Condition, ...] = (Match(column, "in", values), Match("input_tokens", "not_null"))
+    where: tuple[Condition, ...] = (Match(column, "in", values), Match("input_tokens", "not_null"), *during)
     data = reader.scan(Scan("calls", select, where, grouped, (("at", False),))).data
     own: dict[str, list[int]] = {}
     others: dict[str, list[int]] = {}

@@ -34,6 +34,13 @@ def named(reader: Reader, text: str) -> list[Found]:
 def _having(reader: Reader, text: str, is_whole: bool) -> list[Found]:
     found: dict[Found, None] = {}
     for kind, table, column, key in _IDS:
-        scan = Scan(table, {"id": key}, (Match(column, "=" if is_whole else "prefix", text),), limit=_MANY)
+        scan = Scan(table, {"id": key}, _says(column, text, is_whole), limit=_MANY)
         found |= {Found(kind, id_): None for id_ in reader.scan(scan).data["id"]}
     return list(found)[:_MANY]
+
+
+def _says(column: str, text: str, is_whole: bool) -> tuple[Match, ...]:
+    """Two comparisons for a beginning: a pattern would read every id of a million."""
+    if is_whole:
+        return (Match(column, "=", text),)
+    return (Match(column, ">=", text), Match(column, "<", text + chr(0x10FFFF)))

@@ -10,8 +10,9 @@ from markupsafe import Markup, escape
 
 from tachograph.web import units
 
-_WIDTH: Final = 80
-_HEIGHT: Final = 20
+_WIDTH: Final = 400  # five units a pixel, so that whole numbers will do
+_HEIGHT: Final = 100
+_BASE: Final = 95  # where 0 is: a line at the very edge would be cut
 _POINTS_MAX: Final = 40
 
 
@@ -22,11 +23,11 @@ def context_line(values: Sequence[int]) -> Markup:
     peak = max(values)
     words = f"{units.plural(len(values), 'point')}, from {units.tokens(values[0])} to {units.tokens(values[-1])} tokens"
     shown = _thinned(values)
-    step = _WIDTH / max(1, len(shown) - 1)
-    points = [(at * step, _HEIGHT - 1 - (_HEIGHT - 3) * value / max(1, peak)) for at, value in enumerate(shown)]
+    last = max(1, len(shown) - 1)
+    points = [(at * _WIDTH // last, _BASE - (_BASE - 10) * value // max(1, peak)) for at, value in enumerate(shown)]
     if len(points) == 1:
-        points.append((float(_WIDTH), points[0][1]))
-    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        points.append((_WIDTH, points[0][1]))
+    line = "L".join(f"{x} {y}" for x, y in points)
     return Markup(  # numbers, and words of ours
         f'<svg class="spark" viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(words)}"><title>{escape(words)}</title>'

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from tachograph.errors import QueryError
 from tachograph.questions import search as search_texts
 from tachograph.questions import sessions as list_sessions
-from tachograph.questions.filters import FIELDS, Table, conditions, parse
+from tachograph.questions.filters import FIELDS, Table, conditions, failed_with, parse
 from tachograph.questions.lookup import Found
 from tachograph.questions.naming import named
 from tachograph.scan import Agg, Any_, Condition, Match, Reader, Scan
@@ -253,13 +253,12 @@ def _calls(reader: Reader, wanted: Wanted, holding: dict[str, set[str]], period:
     if wanted.of_calls is None:
         return {"calls": None}
     during = (*wanted.of_calls, *_during(period, "start_ns"))
-    said = {text: Match("error_message", "contains", text) for text in wanted.texts}
+    said = {text: failed_with(text) for text in wanted.texts}
     where = tuple(Any_((Match("session_id", "in", sorted(holding[text])), match)) for text, match in said.items())
-    select: dict[str, Any] = {"n": Agg("count"), "cost": Agg("sum", "cost_nanousd")}
-    totals = reader.scan(Scan("calls", select, (*during, *where))).rows()[0]
+    count = reader.scan(Scan("calls", {"n": Agg("count")}, (*during, *where))).data["n"][0]
     if not said:
-        return {"calls": totals["n"]}
+        return {"calls": count}
     names = ("call_id", "model", "agent", "session_id", "error_type", "error_message", "start_ns")
     columns: dict[str, Any] = {name: name for name in names}
     failed = Scan("calls", columns, (*during, *said.values()), order_by=(("start_ns", True),), limit=_ERRORS_SHOWN)
-    return {"calls": totals["n"], "errors": reader.scan(failed).rows()}
+    return {"calls": count, "errors": reader.scan(failed).rows()}

@@ -84,13 +84,7 @@ def sessions(site: Site, request: Request) -> Response:
 def _table(asked: Asked, where: tuple[Condition, ...], empty: str) -> Table:
     reader = asked.site.reader
     name, is_descending = order = asked.order(ORDERS, "newest")
-    found = list_sessions(
-        reader,
-        where=where,
-        order_by=(ORDERS[name], is_descending),
-        limit=PAGE_ROWS + 1,
-        offset=(asked.page - 1) * PAGE_ROWS,
-    )
+    found = _rows(reader, where, (ORDERS[name], is_descending), (asked.page - 1) * PAGE_ROWS)
     lines = contexts(reader, found[:PAGE_ROWS])
     below = subagents_of(reader, [row["session_id"] for row in found[:PAGE_ROWS]])
     shown = [
@@ -103,6 +97,15 @@ def _table(asked: Asked, where: tuple[Condition, ...], empty: str) -> Table:
         _columns(asked), shown, asked, order, empty, "Sessions",
         page=asked.page, has_more=len(found) > PAGE_ROWS, total=_count(reader, where), choose="session_id",
     )  # fmt: skip
+
+
+def _rows(reader: Reader, where: tuple[Condition, ...], order: tuple[str, bool], offset: int) -> list[dict[str, Any]]:
+    """The rows of a page and one more: first which they are, then the columns of these alone."""
+    select: dict[str, Any] = {"session_id": "session_id", "by": order[0]}
+    by = (("by", order[1]), ("session_id", False))
+    ids = reader.scan(Scan("sessions", select, where, order_by=by, limit=PAGE_ROWS + 1, offset=offset)).data
+    chosen = (Match("session_id", "in", ids["session_id"]),)
+    return list_sessions(reader, where=chosen, order_by=order, limit=None) if ids["session_id"] else []
 
 
 def _count(reader: Reader, where: tuple[Condition, ...]) -> int:
