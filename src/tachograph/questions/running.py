@@ -9,17 +9,21 @@ from msgspec import Struct
 
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, SESSION, TOOL_RUN, TURN
 from tachograph.questions.lookup import sessions
-from tachograph.scan import Agg, Any_, Bucket, Match, Reader, Scan
+from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Reader, Scan
 
 MINUTE_NS: Final = 60 * 1_000_000_000
 ALIVE_NS: Final = 30 * MINUTE_NS  # a session of which nothing was heard for longer is not shown
 STALLED_NS: Final = 5 * MINUTE_NS  # tools and answers take long; of ones that take longer something is wrong
 SPEND_MINUTES: Final = 60
 _SESSIONS_MAX: Final = 50
-_RECORDS_MAX: Final = 4000  # the newest, of all these sessions together
+_RECORDS_MAX: Final = 2000  # the newest, of all these sessions together
 _TRACE: Final = "trace:"
 _IS_OPEN: Final = "attributes.tachograph.is_open"
-_ROLES: Final = (SESSION, PROMPT, TURN, AGENT, MODEL_CALL, TOOL_RUN)
+_STEPS: Final = (SESSION, TURN, AGENT, MODEL_CALL, TOOL_RUN)
+_SAME: Final[dict[str, Any]] = {
+    **{name: name for name in ("trace_id", "span_id", "session_id", "role", "name", "tool_name")},
+    "model": "request_model",
+}
 
 Doing = Literal["tool", "model", "user", "unknown", "ended"]
 # Of moments at one time the later in this order is the newer one.
@@ -121,40 +125,40 @@ def _traces(reader: Reader, session_ids: Sequence[str]) -> dict[str, str]:
 def _records(
     reader: Reader, session_ids: Iterable[str], traces: Iterable[str], since_ns: int
 ) -> Iterable[dict[str, Any]]:
-    """The newest spans and events of the sessions, the newest telling of each span alone."""
+    """The newest spans and events of the sessions, the newest telling of each span alone.
+
+    Of prompts, which may be long ago, more than of the rest; their texts alone are looked at.
+    """
     commits = Scan("commits", {"seq": Agg("min", "seq")}, (Match("time_ns", ">=", since_ns),))
     first_seq = reader.scan(commits).data["seq"][0]
     if first_seq is None:
         return
     ours = Any_((Match("session_id", "in", list(session_ids)), Match("trace_id", "in", list(traces))))
-    recent = (Match("seq", ">=", first_seq), Match("role", "in", list(_ROLES)), ours)
-    same: dict[str, Any] = {
-        name: name for name in ("trace_id", "span_id", "session_id", "role", "name", "tool_name", "contents")
-    }
-    spans: dict[str, Any] = {
-        **same,
-        "start_ns": "start_ns",
-        "end_ns": "end_ns",
-        "is_open": _IS_OPEN,
-        "model": "request_model",
-    }
+    recent = (Match("seq", ">=", first_seq), ours)
+    prompts = (*recent, Match("role", "=", PROMPT))
+    yield from _spans(reader, (*prompts, Match("end_ns", ">=", since_ns)), has_texts=True)
+    yield from _events(reader, (*prompts, Match("time_ns", ">=", since_ns)), has_texts=True)
+    steps = (*recent, Match("role", "in", list(_STEPS)))
+    yield from _spans(reader, (*steps, Match("end_ns", ">=", since_ns + ALIVE_NS)))
+    yield from _events(reader, (*steps, Match("time_ns", ">=", since_ns + ALIVE_NS)))
+
+
+def _spans(reader: Reader, where: tuple[Condition, ...], has_texts: bool = False) -> Iterable[dict[str, Any]]:
+    select = _SAME | {"start_ns": "start_ns", "end_ns": "end_ns", "is_open": _IS_OPEN}
+    select |= {"contents": "contents"} if has_texts else {}
     newest = (("seq", True), ("end_ns", True))
     seen: set[tuple[str, str]] = set()
-    where = (*recent, Match("end_ns", ">=", since_ns))
-    for row in reader.scan(Scan("spans", spans, where, order_by=newest, limit=_RECORDS_MAX)).rows():
+    for row in reader.scan(Scan("spans", select, where, order_by=newest, limit=_RECORDS_MAX)).rows():
         if (key := (row["trace_id"], row["span_id"])) not in seen:
             seen.add(key)
             yield row | {"is_span": True, "is_open": row["is_open"] in (True, "true")}
-    more = {"time_ns": "time_ns", "duration_ns": "duration_ns", "is_error": "is_error", "is_rollup": "is_rollup"}
-    events: dict[str, Any] = {
-        **same,
-        **more,
-        "origin": "origin",
-        "model": "request_model",
-        "output_tokens": "output_tokens",
-    }
-    where = (*recent, Match("time_ns", ">=", since_ns))
-    for row in reader.scan(Scan("events", events, where, order_by=(("time_ns", True),), limit=_RECORDS_MAX)).rows():
+
+
+def _events(reader: Reader, where: tuple[Condition, ...], has_texts: bool = False) -> Iterable[dict[str, Any]]:
+    select = _SAME | {name: name for name in ("time_ns", "duration_ns", "is_rollup", "origin", "output_tokens")}
+    select |= {"contents": "contents"} if has_texts else {}
+    newest = (("time_ns", True),)
+    for row in reader.scan(Scan("events", select, where, order_by=newest, limit=_RECORDS_MAX)).rows():
         yield row | {"is_span": False}
 
 
@@ -162,7 +166,7 @@ def _calls(reader: Reader, session_ids: list[str], traces: list[str], since_ns: 
     """The newest calls of the sessions, as the ledger has them."""
     names = ("session_id", "trace_id", "start_ns", "end_ns", "model", "status", "finish_reason")
     ours = Any_((Match("session_id", "in", session_ids), Match("trace_id", "in", traces)))
-    where = (Match("end_ns", ">=", since_ns), ours)
+    where = (Match("end_ns", ">=", since_ns + ALIVE_NS), ours)
     scan = Scan("calls", {name: name for name in names}, where, order_by=(("end_ns", True),), limit=_RECORDS_MAX)
     return reader.scan(scan).rows()
 

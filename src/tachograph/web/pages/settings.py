@@ -26,7 +26,7 @@ from tachograph.web.upkeep import Upkeep
 _DAYS_SHOWN: Final = 14
 _MODELS_SHOWN: Final = 40
 _DAY_NS: Final = 86_400 * 1_000_000_000
-_RECENT_DAYS: Final = 30  # of the models whose prices are listed
+_RECENT_DAYS: Final = 7  # of the models whose prices are listed
 _FORM_BYTES_MAX: Final = 4 * keeping.PRICES_BYTES_MAX  # as a form encodes it
 _RATE: Final = 10**18  # of a rate: one US dollar per million tokens
 _NOBODY: Final = "the pages are open to everybody who reaches them"
