@@ -57,7 +57,7 @@ def test_both_roles_read(guarded: TestClient, token: str) -> None:
 @pytest.mark.parametrize("path", ["/sql", "/sql/rows", "/settings", "/settings/prices"])
 def test_a_viewer_sees_no_page_of_admins(guarded: TestClient, path: str) -> None:
     assert guarded.get(path, headers=as_bearer(VIEWER)).status_code == 403
-    assert guarded.get(path, headers=as_bearer(ADMIN)).status_code in (200, 404)
+    assert guarded.get(path, headers=as_bearer(ADMIN)).status_code in (200, 404, 405)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

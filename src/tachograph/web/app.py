@@ -15,12 +15,15 @@ from starlette.routing import Route
 from tachograph.errors import Busy, ConfigError, QueryError
 from tachograph.scan import Reader
 from tachograph.web.access import Access
-from tachograph.web.api import owner
+from tachograph.web.api import endpoints, owner
+from tachograph.web.api.answers import PREFIX, Failure, Fault, answer
+from tachograph.web.api.openapi import openapi
 from tachograph.web.assets import static
 from tachograph.web.guard import LOOPBACK_NAMES, SECURITY_HEADERS, Guard
 from tachograph.web.live import live
 from tachograph.web.packing import Packing
 from tachograph.web.pages import (
+    api,
     call,
     calls,
     compare_sessions,
@@ -82,6 +85,8 @@ def create_app(
         Route("/static/{name}", static),
         *login.routes(site, access),
         *owner.routes(reader, deeds),
+        *endpoints.routes(site),
+        Route(f"{PREFIX}openapi.json", openapi),
     ]
     return Starlette(
         routes=routes,
@@ -98,6 +103,7 @@ def _pages(site: Site) -> list[Route]:
         return Route(path, endpoint)  # a plain function: Starlette runs it in a thread, off the event loop
 
     return [
+        page("/api", api.api),
         page("/", overview.overview),
         page("/sessions", sessions.sessions),
         page("/calls", calls.calls),
@@ -108,11 +114,11 @@ def _pages(site: Site) -> list[Route]:
         page("/destinations", destinations),
         page("/running", running),
         *settings(site),
-        page("/sessions/{session_id:path}/export.{form}", session.file),
         page("/search", search.search),
         page("/search/place", search.place),
         page("/complete", completing.completing),
         page("/compare/sessions", compare_sessions.compare_sessions),
+        page("/sessions/{session_id:path}/export.{form}", session.file),
         page("/sessions/{session_id:path}", session.session),
         page("/traces/{trace_id}", trace.trace),
         page("/traces/{trace_id}/rows", trace.rows),
@@ -126,6 +132,8 @@ def _pages(site: Site) -> list[Route]:
 
 def _error_pages(site: Site) -> dict[Any, Callable[[Request, Any], Response]]:
     def http_error(request: Request, error: HTTPException) -> Response:
+        if request.url.path.startswith(PREFIX):
+            return _refused(request, error)
         what = "Nothing is kept under this address." if error.status_code == 404 else error.detail
         page = render(site, request, "error.html", error.status_code, what=what, hint="")
         page.headers.update(error.headers or {})
@@ -140,9 +148,23 @@ def _error_pages(site: Site) -> dict[Any, Callable[[Request, Any], Response]]:
         return page
 
     def crash(request: Request, error: Exception) -> Response:
+        if request.url.path.startswith(PREFIX):
+            said = answer(Failure(Fault("got an error that should not be", "", "an answer", "")), 500)
+            said.headers.update(SECURITY_HEADERS)
+            return said
         # The store may be what failed, so nothing is read for this page; the server logs the error itself.
         page = render(site, request, "error.html", 500, what="The page could not be made.", hint="", has_demo=False)
         page.headers.update(SECURITY_HEADERS)  # this answer is made outside the guard
         return page
 
     return {HTTPException: http_error, QueryError: query_error, Busy: busy, Exception: crash}
+
+
+def _refused(request: Request, error: HTTPException) -> Response:
+    headers = error.headers or {}
+    got, expected = request.url.path, "an address of /api"
+    if error.status_code == 405:
+        got, expected = request.method, ", ".join(sorted(headers.get("Allow", "").split(", ")))
+    said = answer(Failure(Fault(f'got "{got[:200]}"', "", expected, "")), error.status_code)
+    said.headers.update(headers)
+    return said

@@ -32,5 +32,7 @@ class Packing:
 
 
 def _may_pack(scope: Scope) -> bool:
+    if scope["path"].startswith("/static/"):
+        return False  # packed already
     site = Headers(scope=scope).get("sec-fetch-site", "none")
     return site in ("same-origin", "none") and not any(one in scope["query_string"] for one in _PACKED_ALREADY)
