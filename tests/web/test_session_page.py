@@ -115,7 +115,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckStore]:
     """The two sessions, kept with their secrets as `content = "full"` would."""
     folder = tmp_path_factory.mktemp("session")
     store = open_store(folder, lambda: filled.NOW_NS)
-    filled.keep(store, folder, [prompts(60), told()], is_understood=True)
+    filled.keep(store, folder, [prompts(400), told()], is_understood=True)
     yield store
     store.close()
 
@@ -202,13 +202,12 @@ def test_every_recorded_session_can_be_written(browser: TestClient, store: DuckS
             assert "<script>alert" not in answer.text
 
 
-def test_a_long_session_is_read_in_parts_that_meet(kept: DuckStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_session_is_read_in_parts_that_meet(kept: DuckStore) -> None:
     row = find_session(kept, "long")
     assert row is not None
     went = course(kept, "long")
     whole = conversation.sections(session_tree(kept, "long"))
     assert [one.id for one in prompts_of(kept, "long")] == [one.node.id for one in whole if one.node]
-    monkeypatch.setattr(reading, "RECORDS_MANY", 100)
     shown: list[tuple[int, list[str]]] = []
     at: int | None = 0
     while at is not None:
@@ -220,20 +219,19 @@ def test_a_long_session_is_read_in_parts_that_meet(kept: DuckStore, monkeypatch:
         at = one.later
     assert shown == [(each.number, [step.node.id for step in each.steps]) for each in whole]
     newest = part(kept, row, went, "")
-    assert newest.sections[-1].number == 60
+    assert newest.sections[-1].number == 400
     assert newest.later is None
-    assert newest.earlier == 60 - 2 * reading.PROMPTS_SHOWN
+    assert newest.earlier == 400 - 2 * reading.PROMPTS_SHOWN
 
 
-def test_prompts_with_many_calls_make_shorter_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_with_many_calls_make_shorter_parts(tmp_path: Path) -> None:
     store = open_store(tmp_path, lambda: filled.NOW_NS)
-    filled.keep(store, tmp_path, [prompts(12, "wide", calls=40)], is_understood=True)
+    filled.keep(store, tmp_path, [prompts(36, "wide", calls=40)], is_understood=True)
     row = find_session(store, "wide")
     assert row is not None
-    monkeypatch.setattr(reading, "RECORDS_MANY", 100)
     one = part(store, row, course(store, "wide"), "")
     assert len(one.sections) < 6
-    assert one.sections[-1].number == 12
+    assert one.sections[-1].number == 36
     assert filled.client(store).get("/sessions/wide").status_code == 200
     store.close()
 
@@ -249,10 +247,9 @@ def test_prompts_are_found_alone_as_in_the_whole_tree(store: DuckStore) -> None:
         assert set(whole) <= set(alone), id_
 
 
-def test_a_prompt_is_found_by_its_number(kept: DuckStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "RECORDS_MANY", 100)
+def test_a_prompt_is_found_by_its_number(kept: DuckStore) -> None:
     browser = filled.client(kept)
-    for number, first in (("7", 7), ("60", 60), ("99", 60), ("0", 1), ("x", 36), ("1e9", 36)):
+    for number, first in (("7", 7), ("400", 400), ("999", 400), ("0", 1), ("x", 376), ("1e9", 376)):
         page = browser.get(f"/sessions/long?prompt={number}").text
         assert re.findall(r'<section class="card prompt" id="prompt-(\d+)"', page)[0] == str(first), number
 
@@ -273,5 +270,5 @@ def test_charts_show_what_is_known_and_where_it_broke(page: str, kept: DuckStore
     long = filled.client(kept).get("/sessions/long").text
     cost, context = [json.loads(one) for one in re.findall(r'<script type="application/json">(.*?)</script>', long)]
     assert cost["series"][0]["values"] == sorted(cost["series"][0]["values"])
-    assert context["series"][0]["values"][-1] == 5_159
-    assert "peak 5.16k of 200k (2.6 %)" in long
+    assert context["series"][0]["values"][-1] == 5_499
+    assert "peak 5.50k of 200k (2.7 %)" in long

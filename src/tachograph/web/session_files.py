@@ -17,6 +17,7 @@ from tachograph.tree import session_tree
 from tachograph.web import conversation, units
 from tachograph.web.conversation import Section, Step
 from tachograph.web.messages import Block, Message
+from tachograph.web.pages.sessions import with_costs
 from tachograph.web.rendering import STATIC, Look, fragment, path_of
 
 FORMS: Final = {"md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
@@ -50,6 +51,7 @@ def written(reader: Reader, session_id: str, form: str, look: Look) -> str | Non
     row = find_session(reader, session_id)
     if row is None:
         return None
+    row = with_costs(reader, [row])[0]
     row = row | {name: redact_text(row[name]) for name in ("title", "project", "branch", "repository")}
     went = course(reader, session_id)
     sections = _sections(reader, session_id, went)
@@ -110,9 +112,9 @@ def _markdown(row: dict[str, Any], sections: Sequence[Section], look: Look) -> I
         "Session": row["session_id"], "Agent": row["agent"], "Models": ", ".join(row["models"] or []),
         "Project": row["project"], "Branch": row["branch"], "Started": units.stamp(row["start_ns"], look.zone),
         "Took": units.duration(row["end_ns"] - row["start_ns"]) if row["start_ns"] and row["end_ns"] else "",
-        "Calls": f"{row['calls']:,}" + (f", {row['failed_calls']:,} failed" if row["failed_calls"] else ""),
+        "Calls": f"{row['ok_calls']:,}" + (f", {row['failed_calls']:,} failed" if row["failed_calls"] else ""),
         "Tokens": f"{units.count(row['input_tokens'])} in, {units.count(row['output_tokens'])} out",
-        "Cost": _cost(row["cost_nanousd"], row["unpriced_calls"]),
+        "Cost": _cost(row["cost_nanousd"], row["cost_kind"], row["unpriced_calls"]),
     }  # fmt: skip
     for name, value in facts.items():
         if value:
@@ -128,10 +130,11 @@ def _markdown(row: dict[str, Any], sections: Sequence[Section], look: Look) -> I
             yield f"_{units.plural(section.left_out, 'more step')} left out_"
 
 
-def _cost(nanousd: int | None, unpriced: int) -> str:
+def _cost(nanousd: int | None, kind: str, unpriced: int) -> str:
     if nanousd is None:
         return units.UNPRICED
-    return units.money(nanousd) + (f", and {units.plural(unpriced, 'unpriced call')}" if unpriced else "")
+    told = units.money(nanousd) + (f" ({kind.replace('_', ' ')})" if kind else "")
+    return told + (f", and {units.plural(unpriced, 'unpriced call')}" if unpriced else "")
 
 
 def _steps(steps: Sequence[Step], indent: str) -> Iterator[str]:
