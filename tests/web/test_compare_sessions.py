@@ -15,6 +15,7 @@ from fillings import NOON, SECOND, Filling
 from tachograph.model import PROMPT, TOOL_RUN, Content, Meaning, Usage
 from tachograph.scan import Scan
 from tachograph.store.duckdb import DuckStore, open_store
+from tachograph.web.pages.compare_sessions import _change
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_numbers_stand_against_the_first(pair: DuckStore) -> None:
     assert row(page, "Cost") == ["$1.00 billed", "$3.00 billed ×3.0"]
     assert row(page, "Calls") == ["1", "3 ×3.0"]
     assert row(page, "Prompts") == ["1", "2 ×2.0"]
-    assert row(page, "Cost a prompt") == ["$1.00", "$1.50 +50 %"]
+    assert row(page, "Cost a prompt") == ["$1.00 billed", "$1.50 billed +50 %"]
     assert row(page, "From the cache") in (["unknown", "unknown"], ["0 %", "0 %"])
     assert row(page, "big") == ["$1.00 billed 1 call", "$3.00 billed 3 calls"]
     assert row(page, "tool-of-two")[0] == "–" and row(page, "tool-of-two")[1].startswith("1")
@@ -82,3 +83,15 @@ def test_recorded_sessions_compare(browser: TestClient, store: DuckStore) -> Non
         answer = browser.get("/compare/sessions", params=[("id", one) for one in ids[start : start + 5]])
         assert answer.status_code == 200
         assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("value", "first", "is_share", "told"),
+    [
+        (3, 1, False, "×3.0"), (15, 10, False, "+50 %"), (5, 10, False, "−50 %"), (1000, 1001, False, ""),
+        (0.453, 0.455, True, ""), (0.7, 0.4, True, "+30 points"), (0.1, 0.4, True, "−30 points"),
+        (0, 4, False, "−100 %"),
+    ],
+)  # fmt: skip
+def test_a_change_is_told_where_it_can_be_seen(value: float, first: float, is_share: bool, told: str) -> None:
+    assert _change(value, first, is_share) == told

@@ -118,7 +118,10 @@ def _totals(reader: Reader, sides: Sequence[Side]) -> list[Line]:
     below = subagents_of(reader, [side.row["session_id"] for side in sides])
 
     def line(label: str, kind: str, value: Callable[[Side], Any], what: str = "") -> Line:
-        return Line(label, _against([Cell(kind, value(side)) for side in sides]), what)
+        kinds = [side.row["cost_kind"] if kind == "cost" else "" for side in sides]
+        return Line(
+            label, _against([Cell(kind, value(side), made) for side, made in zip(sides, kinds, strict=True)]), what
+        )
 
     cost = [Cell("cost", side.row["cost_nanousd"], side.row["cost_kind"], under=_unpriced(side.row)) for side in sides]
     return [
@@ -155,14 +158,17 @@ def _against(cells: list[Cell]) -> list[Cell]:
     """The cells, each but the first with its change against the first, where both are known."""
     first = cells[0].value
     for cell in cells[1:]:
-        if cell.value is None or not first or cell.value == first:
-            continue
-        if cell.kind == "share":
-            cell.change = f"{100 * (cell.value - first):+.0f} points"
-        else:
-            ratio = cell.value / first
-            cell.change = f"×{ratio:.1f}" if ratio >= 2 else f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
+        if cell.value is not None and first:
+            cell.change = _change(cell.value, first, is_share=cell.kind == "share")
     return cells
+
+
+def _change(value: float, first: float, is_share: bool) -> str:
+    """How a value stands to the first one; nothing where that is too little to tell."""
+    if not is_share and value >= 2 * first:
+        return f"×{value / first:.1f}"
+    points = round(100 * (value - first) if is_share else 100 * (value / first - 1))
+    return f"{points:+d} {'points' if is_share else '%'}".replace("-", "−") if points else ""
 
 
 def _models(reader: Reader, sides: Sequence[Side]) -> list[Line]:
