@@ -87,6 +87,6 @@ def test_what_is_kept_is_told_as_the_document_says(api: Any) -> None:
         assert asked(api, "/calls/{call_id}", {"call_id": call["call_id"]})["call"] == call
     for hit in asked(api, "/search", {}, text="e")["hits"]:
         assert asked(api, "/texts/{hash}", {"hash": hit["hash"]})["hash"] == hit["hash"]
-    for path in ("/models", "/sources", "/metrics", "/live"):
+    for path in ("/models", "/tools", "/sources", "/metrics", "/live"):
         assert any(asked(api, path, {}).values())
     assert asked(api, "/usage", {}, by="day,agent,model")["rows"]

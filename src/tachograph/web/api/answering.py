@@ -12,6 +12,8 @@ from tachograph.errors import QueryError
 from tachograph.questions import conventions, filters
 from tachograph.questions.lookup import CALL_COLUMNS, SESSION_COLUMNS
 from tachograph.questions.performance import fallbacks, performance
+from tachograph.questions.tools import during
+from tachograph.questions.tools import tools as list_tools
 from tachograph.scan import Condition, Match, Scan
 from tachograph.tree import Node, session_tree, trace_tree
 from tachograph.tree import Tree as Grown
@@ -167,6 +169,13 @@ def models(query: Query) -> records.Models:
     told = performance(query.reader, "model", period.since_ns, period.until_ns, where)
     switched = fallbacks(query.reader, period.since_ns, period.until_ns, where)
     return records.Models(_made(told, list[records.ModelRow]), _made(switched, list[records.Fallback]))
+
+
+def tools(query: Query) -> records.Tools:
+    """How tools did whose runs ended in the period."""
+    period = query.period()
+    where = (*query.where("tool_runs"), *during(period.since_ns, period.until_ns))
+    return records.Tools(_made(list_tools(query.reader, where), list[records.ToolRow]))
 
 
 def search(query: Query) -> records.Hits:

@@ -75,6 +75,9 @@ ENDPOINTS: Final = (
         "models", "Latency, errors, speed and cost by model", answering.models, records.Models, _LISTED,
     ),
     Endpoint(
+        "tools", "Runs, errors and durations by tool", answering.tools, records.Tools, _LISTED,
+    ),
+    Endpoint(
         "search", "Prompts, answers, tool arguments and results that hold a text", answering.search, records.Hits,
         (Parameter("text", "What to search for, in any case.", is_needed=True), limited(50, 200)),
     ),

@@ -158,7 +158,7 @@ def limited(default: int, most: int = 1000) -> Parameter:
 
 
 CURSOR: Final = Parameter(
-    "cursor", "Where to go on: `next` of the answer before, with everything else as it was.", most=_ID_CHARS_MAX
+    "cursor", "Where to go on: next of the answer before, with everything else as it was.", most=_ID_CHARS_MAX
 )
 TIMEZONE: Final = Parameter("timezone", "The zone of days and hours, such as Europe/Berlin.", "zone", "UTC")
 Q: Final = Parameter("q", "A filter, as on the pages: agent:pi cost>0.5")

@@ -284,6 +284,31 @@ class Models(Struct):
     fallbacks: list[Fallback]
 
 
+class ToolRow(Struct):
+    """Runs of a tool, each counted once; a duration is null where none is known, a share is a part of 1."""
+
+    tool_name: str
+    runs: int
+    errors: int
+    timed: int
+    mean_ns: int | None
+    p50_ns: int | None
+    p95_ns: int | None
+    max_ns: int | None
+    total_ns: int | None
+    result_bytes_max: int | None
+    sessions: int
+    last_ns: int | None
+    error_share: float
+    session_share: float | None
+
+
+class Tools(Struct):
+    """Each tool, the most used first."""
+
+    tools: list[ToolRow]
+
+
 class Place(Struct):
     """A record that a text stands in."""
 
