@@ -25,7 +25,7 @@ TAGS = frozenset(
     """
     html head meta title link script body a header img span nav button main div h1 h2 h4 p ul ol li section details
     summary pre table thead tbody tr th td small abbr time bdi i form label input select option svg path g rect aside
-    dl dt dd figure figcaption code strong br caption em s hr blockquote h3 h5 h6 optgroup kbd
+    dl dt dd figure figcaption code strong br caption em s hr blockquote h3 h5 h6 optgroup footer kbd
     """.split()  # noqa: SIM905 - a list of 60 tags on 60 lines reads no better
 )
 
