@@ -122,6 +122,9 @@ def test_a_filter_finds_calls(store: Reader, text: str, expected: int) -> None:
         ('agent:pi "no end', "character 10"),
         ("duration>3w", "expected a number, with ms, s, m, h or nothing after it"),
         ("is_demo:maybe", "expected true or false"),
+        ("lineage:subagnt", "try|lineage:subagent"),
+        ("lineage:zzz", "got 'zzz'; expected subagent, fork or resume"),
+        ("duration>3w", "try|duration>30s"),
     ],
 )
 def test_a_wrong_filter_is_told_where_it_is_wrong(store: Reader, text: str, said: str) -> None:

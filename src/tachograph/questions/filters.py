@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 from tachograph.errors import QueryError
+from tachograph.model import LINEAGES
 from tachograph.questions.searching import search
 from tachograph.scan import Agg, Any_, Condition, Match, Not_, Op, Reader, Scan
 
@@ -43,7 +44,7 @@ class Term(NamedTuple):
 class Field(NamedTuple):
     """What can be asked for: the kind of its values, its column by table ("" = not asked there), what it is."""
 
-    kind: str  # word | words | dollars | tokens | seconds | count | flag | tool
+    kind: str  # word | choice | words | dollars | tokens | seconds | count | flag | tool
     sessions: str
     calls: str
     what: str
@@ -64,10 +65,10 @@ FIELDS: Final[dict[str, Field]] = {
     "host": Field("word", "host", "host", "the machine"),
     "environment": Field("word", "environment", "environment", "production, staging, ..."),
     "session": Field("start", "session_id", "session_id", "the beginning of a session's id"),
-    "lineage": Field("word", "lineage", "", "subagent, fork or resume"),
+    "lineage": Field("choice", "lineage", "", "subagent, fork or resume"),
     "title": Field("words", "title", "", "a part of the first prompt"),
     "tool": Field("tool", "session_id", "session_id", "a tool that its session ran"),
-    "status": Field("word", "", "status", "ok, failed or aborted"),
+    "status": Field("choice", "", "status", "ok, failed or aborted"),
     "finish": Field("word", "", "finish_reason", "stop, length, tool_call, ..."),
     "operation": Field("word", "", "operation", "chat, embeddings, ..."),
     "error": Field("flag", "failed_calls,tool_errors", "error_type", "true, false, or a part of what went wrong"),
@@ -95,6 +96,8 @@ _KINDS: Final = {"int": "count", "float": "count", "bool": "truth", "json": "wor
 _UNFINISHED: Final = re.compile(
     r"""(?:^|(?<=\s))(?P<not>-?)(?:(?P<field>\w+)(?P<sign>!=|[:=]))?(?P<value>"(?:[^"\\]|\\.)*|[^\s"]*)$"""
 )
+_CHOICES: Final = {"lineage": LINEAGES, "status": ("ok", "failed", "aborted")}
+_EXAMPLES: Final = {"dollars": ">0.5", "tokens": ">10k", "seconds": ">30s", "count": ">5"}
 _NUMBERS: Final = {"dollars": 1_000_000_000, "tokens": 1, "count": 1, "seconds": 1_000_000_000}
 _FACTORS: Final = {
     "seconds": {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0},
@@ -169,6 +172,14 @@ def _word(term: Term, field: Field, column: str, value: str) -> Condition:
     return Match(column, ops[term.sign], value)
 
 
+def _choice(term: Term, field: Field, column: str, value: str) -> Condition:
+    """One of the few values that there are: what is none of them would find nothing and say nothing."""
+    if value.lower() not in (choices := _CHOICES[column]):
+        near = difflib.get_close_matches(value.lower(), choices, n=1) or choices
+        raise _bad_value(term, value, field.what, f"{column}:{near[0]}")
+    return _word(term, field, column, value.lower())
+
+
 def _words(term: Term, field: Field, column: str, value: str) -> Condition:
     if term.sign == ":":
         return Match(column, "contains", value.strip("*"))
@@ -187,7 +198,7 @@ def _number(term: Term, field: Field, column: str, value: str) -> Condition:
     factors = _FACTORS[field.kind]
     if found is None or found[2] not in factors:
         units = ", ".join(unit for unit in factors if unit)
-        raise _bad_value(term, value, f"a number{f', with {units} or nothing after it' if units else ''}", "cost>0.5")
+        raise _bad_value(term, value, f"a number{f', with {units} or nothing after it' if units else ''}", term.field + _EXAMPLES[field.kind])
     if term.sign not in _COMPARE:
         raise _bad_sign(term, ":, =, !=, >, >=, < or <=")
     amount = round(float(found[1]) * factors[found[2]] * _NUMBERS[field.kind])
@@ -277,6 +288,7 @@ def failed_with(text: str) -> Match:
 
 _READERS: Final[dict[str, Callable[[Term, Field, str, str], Condition]]] = {
     "word": _word,
+    "choice": _choice,
     "words": _words,
     "start": _start,
     "flag": _flag,
