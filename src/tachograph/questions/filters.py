@@ -198,7 +198,8 @@ def _number(term: Term, field: Field, column: str, value: str) -> Condition:
     factors = _FACTORS[field.kind]
     if found is None or found[2] not in factors:
         units = ", ".join(unit for unit in factors if unit)
-        raise _bad_value(term, value, f"a number{f', with {units} or nothing after it' if units else ''}", term.field + _EXAMPLES[field.kind])
+        expected = f"a number{f', with {units} or nothing after it' if units else ''}"
+        raise _bad_value(term, value, expected, term.field + _EXAMPLES[field.kind])
     if term.sign not in _COMPARE:
         raise _bad_sign(term, ":, =, !=, >, >=, < or <=")
     amount = round(float(found[1]) * factors[found[2]] * _NUMBERS[field.kind])
