@@ -7,11 +7,12 @@ that reported it or stands for itself. Nothing is dropped and nothing stands twi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from tachograph.model import PROMPT, SESSION
-from tachograph.scan import Any_, Condition, Match, Reader, Scan
-from tachograph.tree import lineage
+from tachograph.scan import Any_, Condition, Match, Reader
+from tachograph.tree import commits, lineage
 from tachograph.tree.growth import Growth
 from tachograph.tree.nodes import Node, Totals, Tree, finish, significant
 
@@ -24,11 +25,11 @@ _TRACE_SESSION: Final = "trace:"
 
 def trace_tree(reader: Reader, trace_id: str, has_texts: bool = True) -> Tree:
     """The tree of one trace; an unknown trace gives a tree without nodes. Without texts it is made sooner."""
-    where = (Match("trace_id", "=", trace_id),)
+    where = commits.in_trace(reader, trace_id)
     growth = Growth(Node(id="", name=trace_id))
-    growth.spans(reader, where, has_texts=has_texts)
-    growth.calls(reader, where, where)
-    growth.events(reader, where)
+    growth.spans(reader, (where,), has_texts=has_texts)
+    growth.calls(reader, where[:1], where)
+    growth.events(reader, (where,))
     return growth.tree(trace_id)
 
 
@@ -50,7 +51,8 @@ def session_tree(reader: Reader, session_id: str, between: Between | None = None
 def prompts_of(reader: Reader, session_id: str) -> list[Node]:
     """The prompts of a session in time, those of its sub-agents left out; quick, as nothing else is read."""
     growth = Growth(Node(id="", role=SESSION, name=session_id))
-    where = (_any(session_id), Match("role", "=", PROMPT))
+    told = Match("role", "=", PROMPT)
+    where = [(*part, told) for part in _records(reader, session_id, _in_traces(reader, session_id))]
     growth.spans(reader, where, session_id, has_texts=False)
     growth.events(reader, where, session_id)
     nodes = [node for node in growth.join() if not node.subagent and not node.is_noise]
@@ -60,28 +62,32 @@ def prompts_of(reader: Reader, session_id: str) -> list[Node]:
 def _session(reader: Reader, session_id: str, between: Between | None = None) -> Growth:
     """All of one session, or what of it began in a time, not yet joined."""
     growth = Growth(Node(id="", role=SESSION, name=session_id))
-    in_traces = _in_traces(session_id)
+    in_traces = _in_traces(reader, session_id)
     own: tuple[Condition, ...] = (Match("session_id", "=", session_id),)
     if session_id.startswith(_TRACE_SESSION):
-        own = (in_traces, Match("session_id", "in", ["", session_id]))
-    where = (_any(session_id),)
+        own = (in_traces[0], Match("session_id", "in", ["", session_id]))
+    records = _records(reader, session_id, in_traces)
     started, told = _during("start_ns", between), _during("time_ns", between)
-    growth.spans(reader, (*where, *started), session_id)
-    growth.calls(reader, (*own, *started), (in_traces,))
-    growth.events(reader, (*where, *told), session_id)
+    growth.spans(reader, [(*part, *started) for part in records], session_id)
+    growth.calls(reader, (*own, *started), in_traces or (Any_(()),))
+    growth.events(reader, [(*part, *told) for part in records], session_id)
     return growth
 
 
-def _any(session_id: str) -> Condition:
-    """What names the session, or lies in a trace of it."""
-    return Any_((Match("session_id", "=", session_id), _in_traces(session_id)))
+def _records(reader: Reader, session_id: str, in_traces: Sequence[Condition]) -> list[tuple[Condition, ...]]:
+    """What names the session, and what names none and lies in a trace of it: two scans, each quicker than one of both.
+
+    What is in a trace of it and names another session is no part of it.
+    """
+    own, unnamed = Match("session_id", "=", session_id), Match("session_id", "=", "")
+    return [(own,), (*in_traces, unnamed)] if in_traces else [(own,)]
 
 
-def _in_traces(session_id: str) -> Match:
+def _in_traces(reader: Reader, session_id: str) -> tuple[Condition, ...]:
+    """What lies in the traces of the session; nothing where it has none."""
     if session_id.startswith(_TRACE_SESSION):
-        return Match("trace_id", "=", session_id.removeprefix(_TRACE_SESSION))
-    where = (Match("session_id", "=", session_id), Match("trace_id", "!=", ""))
-    return Match("trace_id", "in", Scan("trace_sessions", {"trace_id": "trace_id"}, where))
+        return commits.in_trace(reader, session_id.removeprefix(_TRACE_SESSION))
+    return commits.in_traces(reader, session_id)
 
 
 def _during(column: str, between: Between | None) -> tuple[Condition, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Final
 
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN
@@ -14,6 +15,7 @@ SPAN_LIMIT: Final = 200_000  # a tree beyond this is cut and says so: nobody rea
 TRANSCRIPT: Final = "transcript"
 _PLACED_ROLES: Final = frozenset((PROMPT, TOOL_RUN, AGENT))  # event roles that stand for themselves
 
+Parts = Sequence[tuple[Condition, ...]]  # the conditions of several scans, no row in two of them
 _Select = dict[str, str | Agg | Bucket]
 
 
@@ -22,12 +24,12 @@ def _columns(names: str) -> _Select:
 
 
 _SPAN: _Select = _columns(
-    "trace_id span_id parent_id name start_ns end_ns role is_noise is_error is_rollup session_id prompt_id agent "
+    "seq trace_id span_id parent_id name start_ns end_ns role is_noise is_error is_rollup session_id prompt_id agent "
     "subagent tool_name tool_call_id request_model response_model response_id request_id error_type error_message "
     "finish_reason input_tokens cache_read_tokens cache_write_tokens output_tokens reasoning_tokens"
 )
 _EVENT: _Select = _columns(
-    "event_id time_ns duration_ns name origin trace_id span_id role is_error session_id prompt_id agent subagent "
+    "seq event_id time_ns duration_ns name origin trace_id span_id role is_error session_id prompt_id agent subagent "
     "tool_name tool_call_id parent_tool_call_id response_id request_id error_type error_message contents"
 )
 _CALL: _Select = _columns(
@@ -55,15 +57,16 @@ class Growth:
 
     # -- what the store holds ------------------------------------------------------------------------------------
 
-    def spans(self, reader: Reader, where: tuple[Condition, ...], session_id: str = "", has_texts: bool = True) -> None:
+    def spans(self, reader: Reader, parts: Parts, session_id: str = "", has_texts: bool = True) -> None:
         """Make a node of every span; spans of another session in the same trace are left out."""
-        rows = reader.scan(Scan("spans", _SPAN, where, limit=SPAN_LIMIT + 1))
-        self.is_cut = len(rows) > SPAN_LIMIT
-        for row in _rows(rows):
+        scans = [Scan("spans", _SPAN, where, limit=SPAN_LIMIT + 1) for where in parts]
+        rows = _read(reader, scans, lambda row: row["seq"])
+        for number, row in enumerate(islice(rows, SPAN_LIMIT + 1)):
+            self.is_cut = number >= SPAN_LIMIT
             if session_id and row["session_id"] not in ("", session_id):
                 continue
             self._span(row)
-        if has_texts:
+        for where in parts if has_texts else ():
             self._texts(reader, where)
 
     def _texts(self, reader: Reader, where: tuple[Condition, ...]) -> None:
@@ -164,14 +167,15 @@ class Growth:
         """The span that a span lies in, where it is known."""
         return self.by_span.get(self.span_parents.get(node.id, ("", "")))
 
-    def events(self, reader: Reader, where: tuple[Condition, ...], session_id: str = "") -> None:
+    def events(self, reader: Reader, parts: Parts, session_id: str = "") -> None:
         """Make nodes of prompts, tool runs and agents that no span tells; hang the others on what they tell of."""
-        told = (*where, Match("role", "!=", STEP))
-        asked = Scan("events", _EVENT, told, order_by=(("time_ns", False),), limit=SPAN_LIMIT)
+        told, order = Match("role", "!=", STEP), (("time_ns", False),)
+        scans = [Scan("events", _EVENT, (*where, told), order_by=order, limit=SPAN_LIMIT) for where in parts]
+        rows = _read(reader, scans, lambda row: (row["time_ns"] is None, row["time_ns"] or 0, row["seq"]))
         told_prompts = Told([n for n in self.by_span.values() if n.role == PROMPT], PROMPT)
         told_tools = Told([n for n in self.by_span.values() if n.role == TOOL_RUN], TOOL_RUN)
         seen: set[str] = set()
-        for row in _rows(reader.scan(asked)):
+        for row in rows:
             if row["event_id"] in seen or (session_id and row["session_id"] not in ("", session_id)):
                 continue
             seen.add(row["event_id"])
@@ -228,6 +232,14 @@ def put(node: Node, parent: Node) -> None:
     """Put a node below another."""
     node.parent = parent.id
     parent.children.append(node)
+
+
+def _read(reader: Reader, scans: Sequence[Scan], order: Callable[[dict[str, Any]], Any]) -> Iterable[dict[str, Any]]:
+    """The rows of several scans in one order: where only one has any, in that of the store."""
+    found = [columns for columns in map(reader.scan, scans) if len(columns)]
+    if len(found) < 2:
+        return chain.from_iterable(map(_rows, found))
+    return sorted(chain.from_iterable(map(_rows, found)), key=order)
 
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
