@@ -8,8 +8,8 @@ from datetime import date, datetime, timedelta, tzinfo
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from tachograph.questions.counting import TIMES, usage, zone_of
-from tachograph.scan import Agg, Condition, Match, Reader, Scan
+from tachograph.questions.counting import TIMES, zone_of
+from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
 
 _NANO: Final = 1_000_000_000
 _WEEKS: Final = 4  # of the usual day: fewer say little, more say how it was before summer
@@ -55,14 +55,31 @@ def outlook(reader: Reader, now_ns: int, timezone: str, where: Sequence[Conditio
     zone = zone_of(timezone)
     now = datetime.fromtimestamp(now_ns / _NANO, zone)
     begin = min(_midnight(now) - timedelta(days=7 * _WEEKS), _midnight(now).replace(day=1))
-    rows = usage(reader, "hour", int(begin.timestamp()) * _NANO, None, where, timezone)["rows"]
-    spent = {row["hour"]: (row["cost_usd"] or 0.0) - row["cost_notional_usd"] for row in rows}
+    spent = _spent(reader, int(begin.timestamp()) * _NANO, timezone, where)
     days = [_hours(spent, _midnight(now) - timedelta(days=7 * week), zone) for week in range(1, _WEEKS + 1)]
     seen = [day for day in days if any(day)]
     usual = [median(day[hour] for day in seen) for hour in range(24)] if len(seen) >= 2 else None
     today = _hours(spent, _midnight(now), zone)[: now.hour + 1]
     so_far, forecast = _month(spent, now)
     return Outlook(today, usual, f"{now:%A}", so_far, forecast)
+
+
+def _spent(reader: Reader, since_ns: int, timezone: str, where: Sequence[Condition]) -> dict[str, float]:
+    """Hour, as `usage` names it -> dollars of the calls that began in it, the notional ones left out.
+
+    Every hour with a call is there. The slim question of one column is a third of the work of `usage`.
+    """
+    zone = zone_of(timezone)
+    select: dict[str, Any] = {"hour": Bucket("start_ns", "hour", timezone), "nanousd": Agg("sum", "cost_nanousd")}
+    select |= {"kind": "cost_kind", "is_notional": "is_notional"}
+    asked = (Match("start_ns", ">=", since_ns), *where)
+    nanousd: dict[str, int] = {}
+    for row in reader.scan(Scan("calls", select, asked, ("hour", "kind", "is_notional"))).rows():
+        if row["hour"] is not None:
+            hour = datetime.fromtimestamp(row["hour"] // _NANO, zone).strftime(TIMES["hour"])
+            is_spent = row["kind"] and not row["is_notional"]
+            nanousd[hour] = nanousd.get(hour, 0) + int((row["nanousd"] or 0) if is_spent else 0)
+    return {hour: amount / 1e9 for hour, amount in nanousd.items()}
 
 
 def _midnight(moment: datetime) -> datetime:

@@ -8,12 +8,22 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tachograph.errors import QueryError
-from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Not_, Scan
+from tachograph.scan import Agg, Any_, Bucket, Condition, Function, Match, Not_, Scan
+from tachograph.store.clock_steps import clock_step_s
 from tachograph.store.identity import clean_text
 from tachograph.store.schema import TABLES
 
 ATTRIBUTES: Final = "attributes."
 CALENDAR: Final = ("minute", "hour", "day", "week", "month")
+_DAY_NS: Final = 86_400_000_000_000
+# Units that are always of one length in UTC: nanoseconds, and where one of them begins; reckoning is much faster than
+# a calendar. The first Monday is the fifth day.
+_FIXED: Final = {
+    "minute": (_DAY_NS // 1440, 0),
+    "hour": (_DAY_NS // 24, 0),
+    "day": (_DAY_NS, 0),
+    "week": (7 * _DAY_NS, 4 * _DAY_NS),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +35,9 @@ class Engine:
     """
 
     parameter: str
-    functions: dict[str, str]  # of one column {0}; {1} is the quantile
+    functions: dict[str, str]  # of one column {0}; {1} is the place, from 1, of the quantile in the list {2}
     seconds: str  # bucket of {1} nanoseconds
+    fixed: str  # bucket of {1} nanoseconds, one of which begins {2} nanoseconds after 1970, also of times before that
     calendar: str  # bucket of calendar unit {1} in time zone {2}
     attribute: str  # the value in JSON column {0} under JSON pointer {1}, as text, NULL where there is none
     number: str  # text as a number, NULL where it is none
@@ -51,11 +62,12 @@ DUCKDB: Final = Engine(
         "max": "max({0})",
         "avg": "avg({0})",
         "count_distinct": "count(DISTINCT {0})",
-        "quantile": "quantile_cont({0}, {1})",
+        "quantile": "quantile_cont({0}, [{2}])[{1}]",
         "any": "any_value({0})",
         "count_if_true": "count_if({0})",
     },
     seconds="({0} // {1}) * {1}",
+    fixed="{0} - (({0} % {1}) + 2 * {1} - {2}) % {1}",
     calendar="epoch_ns(date_trunc('{1}', to_timestamp({0} // 1000000000) AT TIME ZONE '{2}') AT TIME ZONE '{2}')",
     attribute="json_extract_string({0}, {1})",
     number="try_cast({0} AS DOUBLE)",
@@ -96,18 +108,60 @@ class _Compiler:
         if not scan.select:
             raise QueryError(f"scan of {scan.table}: got no columns; expected at least one in select")
         self._check_groups()
-        names = [f"{self.value(what)} AS {_quoted(name)}" for name, what in scan.select.items()]
-        parts = [f"SELECT {', '.join(names)}", f"FROM {scan.table}"]
-        if scan.where:
-            parts.append("WHERE " + " AND ".join(self.condition(match) for match in scan.where))
-        if scan.group_by:
-            parts.append("GROUP BY " + ", ".join(str(list(scan.select).index(name) + 1) for name in scan.group_by))
+        parts = self._by_steps() if self._is_by_steps() else self._selected(self.value)
         if scan.order_by:
             parts.append("ORDER BY " + ", ".join(self.order(name, down) for name, down in scan.order_by))
         parts += self._limits()
         return Compiled(
             "\n".join(parts), self.parameters, [n for n, what in scan.select.items() if self._is_json(what)]
         )
+
+    def _selected(self, value: Callable[[str | Agg | Bucket], str]) -> list[str]:
+        """The scan up to its groups, each entry of select written by `value`."""
+        scan = self.scan
+        names = [f"{value(what)} AS {_quoted(name)}" for name, what in scan.select.items()]
+        parts = [f"SELECT {', '.join(names)}", f"FROM {scan.table}"]
+        if scan.where:
+            parts.append("WHERE " + " AND ".join(self.condition(match) for match in scan.where))
+        return parts + self._groups()
+
+    def _groups(self) -> list[str]:
+        names = list(self.scan.select)
+        written = ", ".join(str(names.index(name) + 1) for name in self.scan.group_by)
+        return [f"GROUP BY {written}"] if written else []
+
+    def _is_by_steps(self) -> bool:
+        """Whether the groups may be made of groups by clock steps, so that the calendar is asked for few."""
+        scan = self.scan
+        buckets = [what for what in scan.select.values() if isinstance(what, Bucket) and not _is_reckoned(what)]
+        aggregates = [what for what in scan.select.values() if isinstance(what, Agg)]
+        return (
+            bool(buckets and scan.group_by)
+            and all(agg.function in _MERGED for agg in aggregates)
+            and all(name in scan.select for name, _ in scan.order_by)
+            and all(_is_of_steps(bucket) for bucket in buckets)
+        )
+
+    def _by_steps(self) -> list[str]:
+        """The same groups, made of those by clock steps."""
+
+        def inner(what: str | Agg | Bucket) -> str:
+            if isinstance(what, Bucket) and not _is_reckoned(what):
+                self.bucket(what)  # says what is wrong with it
+                step_ns = clock_step_s(what.timezone) * 1_000_000_000
+                return self.engine.fixed.format(self.column(what.column), step_ns, 0)
+            return self.value(what)
+
+        def outer(name: str, what: str | Agg | Bucket) -> str:
+            if isinstance(what, Agg):
+                return self.engine.functions[_MERGED[what.function]].format(_quoted(name))
+            if isinstance(what, Bucket) and not _is_reckoned(what):
+                return self.engine.calendar.format(_quoted(name), what.width, what.timezone)
+            return _quoted(name)
+
+        names = [f"{outer(name, what)} AS {_quoted(name)}" for name, what in self.scan.select.items()]
+        steps = "\n".join(self._selected(inner))
+        return [f"SELECT {', '.join(names)}", f"FROM (\n{steps}\n)", *self._groups()]
 
     def _check_groups(self) -> None:
         scan = self.scan
@@ -164,7 +218,16 @@ class _Compiler:
             column = self.engine.number.format(column)
         if agg.function == "quantile" and not (agg.argument is not None and 0 <= agg.argument <= 1):
             raise QueryError(f"quantile of {agg.column}: got {agg.argument!r}; expected a number from 0 to 1")
-        return self.engine.functions[agg.function].format(column, repr(float(agg.argument or 0)))
+        if agg.function != "quantile":
+            return self.engine.functions[agg.function].format(column)
+        # All quantiles of a column are asked as one list: the values are then sorted once.
+        parts = self._quantiles(agg.column)
+        place, listed = parts.index(float(agg.argument or 0)) + 1, ", ".join(map(repr, parts))
+        return self.engine.functions["quantile"].format(column, place, listed)
+
+    def _quantiles(self, column: str) -> list[float]:
+        asked = (what for what in self.scan.select.values() if isinstance(what, Agg) and what.function == "quantile")
+        return sorted({float(agg.argument or 0) for agg in asked if agg.column == column})
 
     def bucket(self, bucket: Bucket) -> str:
         column = self.column(bucket.column)
@@ -177,6 +240,8 @@ class _Compiler:
         if bucket.width not in CALENDAR:
             raise _unknown("bucket", bucket.width, CALENDAR)
         check_timezone(bucket.timezone)
+        if _is_reckoned(bucket):
+            return self.engine.fixed.format(column, *_FIXED[bucket.width])
         return self.engine.calendar.format(column, bucket.width, bucket.timezone)
 
     def order(self, name: str, is_descending: bool) -> str:
@@ -244,6 +309,26 @@ class _Compiler:
         return self.engine.parameter
 
 
+def _is_reckoned(bucket: Bucket) -> bool:
+    """Whether no calendar is needed for it."""
+    return isinstance(bucket.width, int) or (bucket.timezone == "UTC" and bucket.width in _FIXED)
+
+
+def _is_of_steps(bucket: Bucket) -> bool:
+    """Whether each clock step lies in one such bucket."""
+    check_timezone(bucket.timezone)
+    return bucket.width in CALENDAR and bucket.width != "minute" and clock_step_s(bucket.timezone) > 0
+
+
+# Aggregates of a group that those of its parts make: the function that merges them.
+_MERGED: Final[dict[str, Function]] = {
+    "count": "sum",
+    "sum": "sum",
+    "min": "min",
+    "max": "max",
+    "any": "any",
+    "count_if_true": "sum",
+}
 _ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "sum": ("int", "float"),
     "avg": ("int", "float"),
