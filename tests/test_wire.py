@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 
 from tachograph.errors import QueryError
 from tachograph.questions import wire
-from tachograph.scan import Agg, Any_, Bucket, Columns, Match, Scan
+from tachograph.scan import Agg, Any_, Bucket, Columns, Field, Match, Scan
 
 SCAN = Scan(
     "calls",
-    {"day": Bucket("start_ns", "day", "Europe/Berlin"), "model": "model", "p95": Agg("quantile", "duration_ns", 0.95)},
+    {
+        "day": Bucket("start_ns", "day", "Europe/Berlin"),
+        "model": "model",
+        "p95": Agg("quantile", "duration_ns", 0.95),
+        "failed": Agg("count", where=(Match("status", "=", "failed"), Match("model", "!=", Field("request_model")))),
+    },
     where=(Match("agent", "in", ["pi", "codex"]), Any_((Match("status", "=", "ok"), Match("cost_nanousd", "is_null")))),
     group_by=("day", "model"),
     order_by=(("day", True), ("model", False)),

@@ -19,12 +19,19 @@ class Match:
     """One condition: `column op value`. `contains` and `prefix` compare text without regard to case.
 
     `column` is a column of the table or `attributes["some.key"]` written as `attributes.some.key`. `in` takes a list
-    or a Scan of one column.
+    or a Scan of one column; comparisons take a Field too.
     """
 
     column: str
     op: Op
     value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Another column of the same row, in place of a value to compare with."""
+
+    column: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +53,15 @@ Condition = Match | Any_ | Not_
 
 @dataclass(frozen=True, slots=True)
 class Agg:
-    """An aggregate over the rows of a group; `argument` is the quantile (0..1) for `quantile`."""
+    """An aggregate over the rows of a group, of these over the ones that `where` holds for.
+
+    `argument` is the quantile (0..1) for `quantile`.
+    """
 
     function: Function
     column: str = ""
     argument: float | None = None
+    where: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from made import MONDAY_NS, SECOND_NS, batch, call, event, opened, rows, said, span
 from tachograph.errors import QueryError
 from tachograph.model import Meaning, Usage
-from tachograph.scan import Agg, Any_, Bucket, Match, Scan
+from tachograph.scan import Agg, Any_, Bucket, Field, Match, Scan
 from tachograph.store.duckdb import DuckStore
 
 Select = dict[str, str | Agg | Bucket]
@@ -143,6 +143,32 @@ def test_aggregates(store: DuckStore) -> None:
         assert row["some"] in [one.attributes for one in group]
 
 
+def test_aggregates_of_some_rows(store: DuckStore) -> None:
+    """Of the rows of a group for which a condition holds; time buckets by steps keep it."""
+    failed = (Match("is_error", "=", True), Match("attributes.n", ">", 20))
+    aggs = {"n": Agg("count", where=failed), "sum": Agg("sum", "output_tokens", where=failed), "all": Agg("count")}
+    aggs |= {"median": Agg("quantile", "duration_ns", 0.5, failed), "whole": Agg("quantile", "duration_ns", 0.5)}
+    select: Select = {"agent": "agent", **aggs}
+    for row in store.scan(Scan("spans", select, (Match("kind", ">=", 0),), group_by=("agent",))).rows():
+        group = [one for one in SPANS if one.meaning.agent == row["agent"]]
+        kept = [one for one in group if one.meaning.is_error and one.attributes["n"] > 20]
+        outputs = [one.meaning.usage.output for one in kept if one.meaning.usage]
+        durations = [[one.end_ns - one.start_ns for one in part] for part in (kept, group)]
+        assert (row["n"], row["sum"], row["all"]) == (len(kept), sum(outputs) if outputs else None, len(group))
+        medians = [pytest.approx(statistics.median(part)) if part else None for part in durations]
+        assert [row["median"], row["whole"]] == medians
+    by_day: Select = {"day": Bucket("start_ns", "day", "Europe/Berlin"), "n": aggs["n"]}
+    days = store.scan(Scan("spans", by_day, (Match("kind", ">=", 0),), group_by=("day",)))
+    assert sum(days.data["n"]) == sum(one.meaning.is_error and one.attributes["n"] > 20 for one in SPANS)
+
+
+def test_columns_compared_with_each_other(store: DuckStore) -> None:
+    assert ids(store, Match("end_ns", ">", Field("start_ns"))) == expected(lambda s: s.end_ns > s.start_ns)
+    same = expected(lambda s: s.end_ns != s.start_ns)
+    assert ids(store, Match("end_ns", "!=", Field("start_ns"))) == same
+    assert len(ids(store, Match("output_tokens", "!=", Field("duration_ns")))) == 200  # unknown is not the same
+
+
 def test_totals_without_groups_and_of_nothing(store: DuckStore) -> None:
     select: Select = {"n": Agg("count"), "sum": Agg("sum", "output_tokens")}
     assert store.scan(Scan("spans", select)).rows()[0]["n"] == 200
@@ -218,6 +244,10 @@ WRONG = [
     (Scan("spans", {"x": "agent"}, (Match("kind", "in", 3),)), "list"),
     (Scan("spans", {"x": "agent"}, (Match("agent", "in", "abc"),)), "list"),
     (Scan("spans", {"x": "agent"}, (Match("agent", "contains", None),)), "text"),
+    (Scan("spans", {"x": "agent"}, (Match("agent", "=", Field("kind")),)), "text"),
+    (Scan("spans", {"x": "agent"}, (Match("agent", "=", Field("knd")),)), "kind"),
+    (Scan("spans", {"x": "agent"}, (Match("attributes.a", "=", Field("attributes.b")),)), "column"),
+    (Scan("spans", {"x": Agg("count", where=(Match("agnt", "=", ""),))}), "agent"),
     (Scan("spans", {"x": "agent", "n": Agg("count")}), "group_by"),
     (Scan("spans", {"n": Agg("count")}, group_by=("n",)), "expected one of"),
     (Scan("spans", {"x": "agent"}, group_by=("agent",)), "x"),

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from tachograph.questions.counting import DIMENSIONS, TIMES, usage, zone_of
-from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
+from tachograph.scan import Agg, Bucket, Condition, Field, Match, Reader, Scan
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 # claude-sonnet-4-5 and claude-sonnet-4-5-20250929, gpt-5 and gpt-5-2025-08-07, -latest: one model under two names.
@@ -32,11 +32,8 @@ def performance(
     column = DIMENSIONS[by]
     period = _period(since_ns, until_ns)
     fast = {row["name"]: row for row in _latencies(reader, column, (*period, *where))}
-    speed = {row["name"]: row for row in _speeds(reader, column, (*period, *where))}
     wrong = _errors(reader, column, (*period, *where))
-    return [
-        row | _figures(row, fast.get(row[by]), speed.get(row[by])) | {"errors": wrong.get(row[by], [])} for row in rows
-    ]
+    return [row | _figures(row, fast.get(row[by])) | {"errors": wrong.get(row[by], [])} for row in rows]
 
 
 def over_time(
@@ -69,12 +66,12 @@ def _speed_figures(fast: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _figures(row: dict[str, Any], fast: dict[str, Any] | None, speed: dict[str, Any] | None) -> dict[str, Any]:
+def _figures(row: dict[str, Any], fast: dict[str, Any] | None) -> dict[str, Any]:
     priced = row["calls"] - row["unpriced_calls"]
-    seconds = (speed["duration_ns"] or 0) / 1e9 if speed else 0
+    seconds = (fast["output_ns"] or 0) / 1e9 if fast else 0
     return {
         **_speed_figures(fast),
-        "tokens_per_s": speed["output_tokens"] / seconds if speed and seconds else None,
+        "tokens_per_s": fast["output_tokens"] / seconds if fast and seconds else None,
         "cost_per_call_nanousd": round(row["cost_usd"] * 1e9 / priced) if row["cost_usd"] and priced > 0 else None,
         "cache_share": row["cache_read_tokens"] / row["input_tokens"]
         if row["cache_read_tokens"] is not None and row["input_tokens"]
@@ -91,17 +88,13 @@ def _latencies(reader: Reader, column: str | Bucket, where: tuple[Condition, ...
     select: dict[str, Any] = {"name": column}
     select |= {name: Agg("quantile", "duration_ns", part) for name, part in _QUANTILES.items()}
     select |= {f"ttft_{name}": Agg("quantile", "ttft_ns", _QUANTILES[name]) for name in ("p50", "p95")}
+    answered = (Match("output_tokens", ">", 0),)
+    select |= {"output_tokens": Agg("sum", "output_tokens", where=answered)}
+    select |= {"output_ns": Agg("sum", "duration_ns", where=answered)}
     # A duration of 0 is one that nobody measured: a log line with one time.
     asked = (*where, Match("status", "=", "ok"), Match("duration_ns", ">", 0))
     rows = reader.scan(Scan("calls", select, asked, ("name",))).rows()
     return [{k: round(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-
-
-def _speeds(reader: Reader, column: str, where: tuple[Condition, ...]) -> list[dict[str, Any]]:
-    select: dict[str, Any] = {"name": column}
-    select |= {name: Agg("sum", name) for name in ("output_tokens", "duration_ns")}
-    both = (Match("status", "=", "ok"), Match("duration_ns", ">", 0), Match("output_tokens", ">", 0))
-    return reader.scan(Scan("calls", select, (*where, *both), ("name",))).rows()
 
 
 def _errors(reader: Reader, column: str, where: tuple[Condition, ...]) -> dict[str, list[tuple[str, int]]]:
@@ -127,7 +120,8 @@ def fallbacks(
     select: dict[str, Any] = {"requested": "request_model", "served": "response_model", "calls": Agg("count")}
     select |= {"cost_nanousd": Agg("sum", "cost_nanousd"), "last_ns": Agg("max", "start_ns")}
     told = (Match("request_model", "!=", ""), Match("response_model", "!=", ""))
-    asked = (*_period(since_ns, until_ns), *where, *told)
+    other = Match("request_model", "!=", Field("response_model"))
+    asked = (*_period(since_ns, until_ns), *where, *told, other)
     rows = reader.scan(Scan("calls", select, asked, ("requested", "served"), (("calls", True),))).rows()
     return [row for row in rows if plain_model(row["requested"]) != plain_model(row["served"])]
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tachograph.errors import QueryError
-from tachograph.scan import Agg, Any_, Bucket, Columns, Condition, Match, Not_, Scan
+from tachograph.scan import Agg, Any_, Bucket, Columns, Condition, Field, Match, Not_, Scan
 
 
 def scan_to_json(scan: Scan) -> bytes:
@@ -46,6 +46,7 @@ class _Agg(msgspec.Struct, tag_field="type", tag="agg"):
     function: str
     column: str = ""
     argument: float | None = None
+    where: list[_Match | _Any | _Not] = []
 
 
 class _Bucket(msgspec.Struct, tag_field="type", tag="bucket"):
@@ -58,7 +59,8 @@ class _Match(msgspec.Struct, tag_field="type", tag="match"):
     column: str
     op: str
     value: Any = None
-    scan: _Scan | None = None  # in place of the value
+    scan: _Scan | None = None  # in place of the value, as the next
+    field: str | None = None
 
 
 class _Any(msgspec.Struct, tag_field="type", tag="any"):
@@ -105,14 +107,15 @@ def _scan_from(wire: _Scan) -> Scan:
 
 def _selected(what: str | Agg | Bucket) -> str | _Agg | _Bucket:
     if isinstance(what, Agg):
-        return _Agg(what.function, what.column, what.argument)
+        return _Agg(what.function, what.column, what.argument, [_condition(one) for one in what.where])
     return _Bucket(what.column, what.width, what.timezone) if isinstance(what, Bucket) else what
 
 
 def _selected_from(what: str | _Agg | _Bucket) -> str | Agg | Bucket:
     if isinstance(what, _Agg):
         # The store refuses a function that it does not know: the names are its own to check.
-        return Agg(what.function, what.column, what.argument)  # type: ignore[arg-type]
+        where = tuple(_condition_from(one) for one in what.where)
+        return Agg(what.function, what.column, what.argument, where)  # type: ignore[arg-type]
     return Bucket(what.column, what.width, what.timezone) if isinstance(what, _Bucket) else what
 
 
@@ -123,6 +126,8 @@ def _condition(one: Condition) -> _Match | _Any | _Not:
         return _Not(_condition(one.condition))
     if isinstance(one.value, Scan):
         return _Match(one.column, one.op, scan=_scan(one.value))
+    if isinstance(one.value, Field):
+        return _Match(one.column, one.op, field=one.value.column)
     return _Match(one.column, one.op, list(one.value) if isinstance(one.value, (set, frozenset)) else one.value)
 
 
@@ -132,4 +137,5 @@ def _condition_from(one: _Match | _Any | _Not) -> Condition:
     if isinstance(one, _Not):
         return Not_(_condition_from(one.condition))
     value = one.value if one.scan is None else _scan_from(one.scan)
+    value = value if one.field is None else Field(one.field)
     return Match(one.column, one.op, value)  # type: ignore[arg-type]  # checked by the store, as above

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tachograph.errors import QueryError
-from tachograph.scan import Agg, Any_, Bucket, Condition, Function, Match, Not_, Scan
+from tachograph.scan import Agg, Any_, Bucket, Condition, Field, Function, Match, Not_, Scan
 from tachograph.store.clock_steps import clock_step_s
 from tachograph.store.identity import clean_text
 from tachograph.store.schema import TABLES
@@ -35,12 +35,14 @@ class Engine:
     """
 
     parameter: str
-    functions: dict[str, str]  # of one column {0}; {1} is the place, from 1, of the quantile in the list {2}
+    functions: dict[str, str]  # of one column {0}; a quantile gives a list, for the parts {1}
+    element: str  # of list {0} the one at place {1}, from 1
     seconds: str  # bucket of {1} nanoseconds
     fixed: str  # bucket of {1} nanoseconds, one of which begins {2} nanoseconds after 1970, also of times before that
     calendar: str  # bucket of calendar unit {1} in time zone {2}
     attribute: str  # the value in JSON column {0} under JSON pointer {1}, as text, NULL where there is none
     number: str  # text as a number, NULL where it is none
+    filtered: str  # aggregate {0} of the rows for which {1} holds
     contains: str
     prefix: str
     pattern: Callable[[str], str]  # what `contains` and `prefix` compare with, from the asker's text
@@ -62,15 +64,17 @@ DUCKDB: Final = Engine(
         "max": "max({0})",
         "avg": "avg({0})",
         "count_distinct": "count(DISTINCT {0})",
-        "quantile": "quantile_cont({0}, [{2}])[{1}]",
+        "quantile": "quantile_cont({0}, [{1}])",
         "any": "any_value({0})",
         "count_if_true": "count_if({0})",
     },
+    element="({0})[{1}]",
     seconds="({0} // {1}) * {1}",
     fixed="{0} - (({0} % {1}) + 2 * {1} - {2}) % {1}",
     calendar="epoch_ns(date_trunc('{1}', to_timestamp({0} // 1000000000) AT TIME ZONE '{2}') AT TIME ZONE '{2}')",
     attribute="json_extract_string({0}, {1})",
     number="try_cast({0} AS DOUBLE)",
+    filtered="{0} FILTER (WHERE {1})",
     contains="regexp_matches({0}, {1}, 'i')",
     prefix="regexp_matches({0}, '^' || {1}, 'i')",
     pattern=literal_pattern,
@@ -204,6 +208,14 @@ class _Compiler:
         raise _unknown("column", name, self.types, f" of {self.scan.table}")
 
     def aggregate(self, agg: Agg) -> str:
+        written = self._of_all(agg)
+        if agg.where:
+            written = self.engine.filtered.format(written, " AND ".join(self.condition(match) for match in agg.where))
+        if agg.function != "quantile":
+            return written
+        return self.engine.element.format(written, self._quantiles(agg.column).index(float(agg.argument or 0)) + 1)
+
+    def _of_all(self, agg: Agg) -> str:
         if agg.function not in self.engine.functions:
             raise _unknown("function", agg.function, self.engine.functions)
         if not agg.column:
@@ -218,14 +230,11 @@ class _Compiler:
             column = self.engine.number.format(column)
         if agg.function == "quantile" and not (agg.argument is not None and 0 <= agg.argument <= 1):
             raise QueryError(f"quantile of {agg.column}: got {agg.argument!r}; expected a number from 0 to 1")
-        if agg.function != "quantile":
-            return self.engine.functions[agg.function].format(column)
-        # All quantiles of a column are asked as one list: the values are then sorted once.
-        parts = self._quantiles(agg.column)
-        place, listed = parts.index(float(agg.argument or 0)) + 1, ", ".join(map(repr, parts))
-        return self.engine.functions["quantile"].format(column, place, listed)
+        parts = map(repr, self._quantiles(agg.column)) if agg.function == "quantile" else ()
+        return self.engine.functions[agg.function].format(column, ", ".join(parts))
 
     def _quantiles(self, column: str) -> list[float]:
+        """All that are asked of a column: asked as one list, its values are looked through once."""
         asked = (what for what in self.scan.select.values() if isinstance(what, Agg) and what.function == "quantile")
         return sorted({float(agg.argument or 0) for agg in asked if agg.column == column})
 
@@ -267,9 +276,22 @@ class _Compiler:
             raise _unknown("operator", match.op, [*_COMPARE, "in", "contains", "prefix", "is_null", "not_null"])
         if value is None and match.op in ("=", "!="):
             return f"{column} IS {'NOT ' if match.op == '!=' else ''}NULL"
-        column, value = self._comparable(match.column, column, value)
-        written = self.parameter(value)
+        if isinstance(value, Field):
+            written = self._other(match, value)
+        else:
+            column, value = self._comparable(match.column, column, value)
+            written = self.parameter(value)
         return self.engine.distinct.format(column, written) if match.op == "!=" else f"{column} {match.op} {written}"
+
+    def _other(self, match: Match, other: Field) -> str:
+        """The column that another one is compared with; both are columns of one type."""
+        written = self.column(other.column)
+        kinds = [self.types.get(name, "an attribute") for name in (match.column, other.column)]
+        if kinds[0] != kinds[1] or match.column not in self.types:
+            raise QueryError(
+                f"{match.column} {match.op} {other.column}: got {kinds[1]}; expected a column of {kinds[0]}"
+            )
+        return written
 
     def _is_one_of(self, match: Match, column: str) -> str:
         """Attributes may be compared with values of several types, so each type has its own list."""
