@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlencode
 
 import httpx
 
@@ -21,6 +22,11 @@ BELOW: Final = {
     "all time": "/?range=all",
     "nothing found": "/calls?q=" + "agent%3Anobody-at-all",
     "a wrong filter": "/calls?q=" + "nonsense%3A%3A%28",
+    "a search": "/search?range=all&q=permission",
+    "an answer in SQL": "/sql?" + urlencode({"q": "select agent, count(*) as calls from calls group by agent"}),
+    "two periods": "/compare",
+    "two sessions": "/compare/sessions?id=generated-1&id=generated-2",
+    "the API": "/api",
     "no such page": "/no-such-page",
 }
 PLACES: Final = [*MENU, *BELOW]
@@ -36,3 +42,9 @@ def address_of(site: str, place: str) -> str:
     found = re.search(told, httpx.get(site + kind + order).text)
     assert found, f"{kind} has no link like {told}"
     return found[1]
+
+
+def with_prompts(site: str) -> str:
+    """A session of several prompts for whose first one a tool ran."""
+    told = httpx.get(site + "/api/v1/sessions", params={"range": "all", "q": "agent:pi prompts>1 tools>1"}).json()
+    return "/sessions/" + str(told["sessions"][0]["session_id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 class Served:
     """`tachograph up` over a home; it can be stopped and started again at the same address."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
+        self._environment = {**os.environ, **environment}
         self.web = self.otlp = ""
         self._web_port = self._otlp_port = "0"
         self._process: subprocess.Popen[str] | None = None
@@ -27,7 +29,9 @@ class Served:
         words = [sys.executable, "-m", "tachograph", "up", "--home", str(self.home), "--follow", "off", *doors]
         log = (self.home / "server.log").open("a")
         with log:
-            self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = subprocess.Popen(
+                words, stdout=subprocess.PIPE, stderr=log, text=True, env=self._environment
+            )
         assert self._process.stdout is not None
         told = []
         for line in self._process.stdout:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
-from places import BELOW, MENU
+import watched
+from places import BELOW, MENU, with_prompts
 from served import Served
 from watched import Tab
 
@@ -26,32 +27,26 @@ def focus(page: Page) -> str:
 
 
 @pytest.mark.parametrize("address", MENU)
-def test_the_first_key_leads_past_the_menu(site: Served, chromium: Browser, address: str) -> None:
+def test_the_first_key_leads_past_the_menu_and_the_focus_is_seen(site: Served, chromium: Browser, address: str) -> None:
     with Tab(chromium, site.web) as tab:
         page = tab.open(address)
-        page.evaluate("document.activeElement.blur()")  # a page whose purpose is one field may start in it
-        page.evaluate("getSelection().collapse(document.body, 0)")
-        page.keyboard.press("Tab")
+        page.locator(".brand").focus()  # a page whose purpose is one field may start in it
+        page.keyboard.press("Shift+Tab")
         assert focus(page) == "#main"
-        page.keyboard.press("Enter")
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.getElementById('main').contains(document.activeElement)")
-        tab.assert_clean()
-
-
-@pytest.mark.parametrize("address", MENU)
-def test_the_focus_is_seen_and_goes_on(site: Served, chromium: Browser, address: str) -> None:
-    with Tab(chromium, site.web) as tab:
-        page = tab.open(address)
         seen = []
         for _ in range(TABS):
-            page.keyboard.press("Tab")
             where = focus(page)
             if where == "BODY":  # round the end
                 break
             assert page.evaluate(IS_SEEN), f"{where} has the focus, and nobody sees it"
             seen.append(where)
+            page.keyboard.press("Tab")
         assert len(set(seen)) >= 8, seen
+        page.locator(".skip").focus()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.getElementById('main').contains(document.activeElement)")
+        tab.assert_clean()
 
 
 @pytest.mark.parametrize("address", ["/sessions", "/calls"])
@@ -66,6 +61,30 @@ def test_a_slash_goes_to_the_filter(site: Served, chromium: Browser, address: st
         page.keyboard.press("Enter")
         page.wait_for_url("**q=error*")
         assert page.locator("input[name=q]").input_value() == "error:true"
+        tab.assert_clean()
+
+
+def test_a_conversation_is_walked_by_keys(site: Served, chromium: Browser) -> None:
+    with Tab(chromium, site.web) as tab:
+        page = tab.open(with_prompts(site.web))
+
+        def number() -> int:
+            return int(page.evaluate("document.activeElement.id.replace('prompt-', '')"))
+
+        page.locator("section.prompt").first.focus()
+        first = number()
+        page.keyboard.press("j")
+        assert number() == first + 1
+        assert page.url.endswith(f"#prompt-{first + 1}")
+        assert page.evaluate("document.activeElement.getBoundingClientRect().top") < watched.HEIGHT
+        page.keyboard.press("k")
+        assert number() == first
+        folds = page.locator("section.prompt:focus .step > details")
+        assert folds.count()
+        page.keyboard.press("o")
+        assert folds.evaluate_all("all => all.every((one) => one.open)")
+        page.keyboard.press("o")
+        assert not folds.evaluate_all("all => all.some((one) => one.open)")
         tab.assert_clean()
 
 
@@ -92,4 +111,38 @@ def test_a_tree_is_walked_by_keys(site: Served, chromium: Browser) -> None:
         page.keyboard.press("e")
         assert "is-error" in (page.locator('#fall [aria-selected="true"]').get_attribute("class") or "")
         assert page.locator("#fall .fall-row").count() < 200  # of 20,000: only those in sight
+        tab.assert_clean()
+
+
+def test_time_is_zoomed_by_wheel_and_by_dragging(site: Served, chromium: Browser) -> None:
+    with Tab(chromium, site.web) as tab:
+        page = tab.open(BELOW["a trace"])
+
+        def shown() -> list[str]:
+            return page.locator("#fall-axis span").all_inner_texts()
+
+        whole = shown()
+        box = page.locator("#fall-map").bounding_box()
+        assert box
+        y = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + box["width"] / 2, y)
+        page.mouse.wheel(0, -300)
+        expect(page.locator("#fall-axis span").last).not_to_have_text(whole[-1])
+        nearer = shown()
+        page.mouse.move(box["x"] + box["width"] * 0.25, y)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.5, y, steps=4)
+        page.mouse.up()
+        assert shown() not in (whole, nearer)
+        assert page.locator("#fall .fall-row").count() < 200
+        page.locator("#fall-whole").click()
+        assert shown() == whole
+
+        bars = page.locator("#fall .fall-time").first.bounding_box()
+        assert bars
+        page.mouse.move(bars["x"] + bars["width"] * 0.3, bars["y"] + 10)
+        page.mouse.down()
+        page.mouse.move(bars["x"] + bars["width"] * 0.6, bars["y"] + 12, steps=4)
+        page.mouse.up()
+        assert shown() != whole
         tab.assert_clean()

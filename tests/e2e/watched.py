@@ -93,5 +93,5 @@ BODY_OVERFLOW = "() => document.documentElement.scrollWidth - document.documentE
 # What sticks out, to be named in the failure.
 STICKS_OUT = """() => [...document.body.querySelectorAll("*")]
   .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1
-    && !one.closest(".scroll, pre, .prose table, .hidden"))
+    && !one.closest(".top nav, .scroll, pre, .prose table, .hidden"))
   .slice(0, 5).map((one) => `${one.tagName}.${one.className} ${Math.round(one.getBoundingClientRect().right)}`)"""

@@ -46,6 +46,11 @@ class Settler:
         self._thread = threading.Thread(target=self._run, name="road-settler", daemon=True)
         self._thread.start()
 
+    @property
+    def settled(self) -> int:
+        """The commit up to which all is settled, as far as this process knows."""
+        return self._settled
+
     def notice(self) -> None:
         """Something was committed."""
         with self._changed:
@@ -165,6 +170,10 @@ class Settled:
         return self._store.sql(query, limit, stop)
 
     def sequence(self) -> int:
-        """As the store's, and what it tells of can be read at once."""
-        self._settler.catch_up()
-        return self._store.sequence()
+        """As the store's, and what it tells of can be read at once.
+
+        While the newest commit is not settled it is the one before: a page that was made meanwhile has to hear of it.
+        """
+        if self._settler.catch_up():
+            return self._settler.settled
+        return max(0, self._store.sequence() - 1)

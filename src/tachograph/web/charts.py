@@ -72,6 +72,32 @@ def _bar(
     return f"<g><title>{title}</title>{''.join(rects)}{hit}</g>"
 
 
+def curves(series: Sequence[tuple[str, Sequence[float | None]]], name: str) -> Markup:
+    """Lines over time, stretched to the width they get: (class, values) of each; a None is a gap."""
+    peak = max((value for _, values in series for value in values if value is not None), default=0.0) or 1.0
+    parts = [
+        f'<svg class="stack" viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(name)}">'
+    ]
+    parts += [f'<path class="grid" d="M0 {y}H{_WIDTH}"/>' for y in (0.5, 25, 50, 75, 99.5)]
+    parts += [f'<path class="curve {escape(class_)}" d="{_curve(values, peak)}"/>' for class_, values in series]
+    parts.append("</svg>")
+    return Markup("".join(parts))  # every text in it was escaped
+
+
+def _curve(values: Sequence[float | None], peak: float) -> str:
+    """The path of a line; what stands alone between two gaps is a short stroke."""
+    step = _WIDTH / max(1, len(values) - 1)
+    drawn: list[str] = []
+    for at, value in enumerate(values):
+        if value is not None:
+            is_first = not at or values[at - 1] is None
+            drawn.append(f"{'M' if is_first else 'L'}{at * step:.0f} {99.5 - value / peak * 99:.1f}")
+            if is_first:
+                drawn.append("h1")
+    return "".join(drawn)
+
+
 def parts_bar(parts: Sequence[tuple[str, float]], shown: Callable[[float], str], name: str) -> Markup:
     """One horizontal bar of parts of a whole: (class, value) from the left."""
     total = sum(value for _, value in parts) or 1.0

@@ -9,6 +9,8 @@ import msgspec
 from markupsafe import Markup, escape
 from msgspec import Struct, field
 
+from tachograph.web.charts import Bar, Stack, curves, stacked
+
 Unit = Literal["dollars", "tokens", "count", "seconds", "share"]
 Kind = Literal["stack", "line", "area", "scatter"]
 
@@ -31,7 +33,7 @@ class Series(Struct, omit_defaults=True):
 class Plot(Struct, omit_defaults=True):
     """A chart: a label for each place, and the series; `hrefs` lead to what a place is made of.
 
-    Values are in plain units: dollars, tokens, seconds, shares of 1.
+    Values are in plain units: dollars, tokens, seconds, shares of 1. Where `is_joined`, a line goes on behind a gap.
     """
 
     kind: Kind
@@ -40,6 +42,7 @@ class Plot(Struct, omit_defaults=True):
     series: list[Series]
     hrefs: list[str] = field(default_factory=list)
     y_max: float | None = None
+    is_joined: bool = False
     marks: list[dict[str, str | int]] = field(default_factory=list)  # {"at": place, "label": what happened there}
 
     @property
@@ -51,10 +54,15 @@ class Plot(Struct, omit_defaults=True):
 
 
 def plot(chart: Plot, name: str, fallback: Markup | str = "") -> Markup:
-    """A figure for the page: the data, and `fallback` until the script has drawn it.
+    """A figure for the page: the data, and a still picture until the script has drawn it.
+
+    `fallback` is that picture, or else words that stand below a plain one.
 
     Nothing in it is executed: the data stands in a block that is no script, with every sign escaped that could end it.
     """
+    if not isinstance(fallback, Markup):
+        words = Markup('<p class="small faint">{}</p>').format(fallback) if fallback else ""
+        fallback = _still(chart, name) + words
     data = msgspec.json.encode(chart).decode()
     for sign, escaped in _ESCAPES.items():
         data = data.replace(sign, escaped)
@@ -62,6 +70,14 @@ def plot(chart: Plot, name: str, fallback: Markup | str = "") -> Markup:
         f'<div class="plot" data-plot data-name="{escape(name)}" role="img" aria-label="{escape(name)}">'
         f'<script type="application/json">{data}</script><div class="plot-still">{escape(fallback)}</div></div>'
     )
+
+
+def _still(chart: Plot, name: str) -> Markup:
+    if chart.kind != "stack":
+        return curves([(f"ink-{one.colour or at}", one.values) for at, one in enumerate(chart.series)], name)
+    columns = zip(*(one.values for one in chart.series), strict=True)
+    bars = [Bar(label, [value or 0.0 for value in column]) for label, column in zip(chart.labels, columns, strict=True)]
+    return stacked(Stack([one.name for one in chart.series], bars), lambda value: f"{value:.4g}", name)
 
 
 def rounded(values: Sequence[float | None]) -> list[float | None]:

@@ -114,7 +114,7 @@ def _context(places: list[list[dict[str, Any]]], labels: list[str], hrefs: list[
     peak = max(value or 0 for value in (*own, *others))
     if any(windows) and max(value or 0 for value in windows) <= peak * _SHOWN_SHARE:
         series.append(Series("window", windows, "bad"))
-    return Plot("line", "tokens", labels, series, hrefs)
+    return Plot("line", "tokens", labels, series, hrefs, is_joined=True)  # calls of the two come in turns
 
 
 def _peak(place: Sequence[dict[str, Any]], is_own: bool) -> float | None:

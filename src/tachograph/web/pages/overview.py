@@ -232,7 +232,12 @@ def _group(asked: Asked, rows: list[dict[str, Any]], name: str) -> dict[str, Any
         }
         for row in ordered[:_LISTED]
     ]
-    return {"name": name, "rows": listed, "more": max(0, len(ordered) - _LISTED), "href": asked.link(f"/by/{name}")}
+    return {
+        "name": name,
+        "rows": listed,
+        "more": max(0, len(ordered) - _LISTED),
+        "href": asked.link("/models" if name == "model" else f"/by/{name}"),
+    }
 
 
 def _today(ahead: Outlook) -> str:

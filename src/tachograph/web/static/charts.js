@@ -23,6 +23,20 @@ function seconds(value) {
   return value < 120 ? `${Number(value.toPrecision(3))} s` : `${Math.round(value / 60)} m`;
 }
 
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+// Below the chart a day needs no year; the tooltip has the whole label.
+function moment(label) {
+  const [, month, day, time] = /^\d{4}-(\d\d)-(\d\d)( \d\d:\d\d)?$/.exec(label) ?? [];
+  return month ? `${MONTHS[month - 1]} ${Number(day)}${time ?? ""}` : label;
+}
+
+function grid(value, unit) {
+  if (unit !== "dollars" || value === 0 || value >= 1000) return WRITE[unit](value);
+  const precise = Number(value.toPrecision(3));
+  return `$${precise.toFixed(Math.max(0, precise < 10 ? 2 : 0, (String(precise).split(".")[1] ?? "").length))}`;
+}
+
 const WRITE = {
   dollars: money,
   tokens: short,
@@ -49,6 +63,7 @@ function datasets(data) {
       pointRadius: data.kind === "scatter" ? 2.5 : isStack || data.labels.length > MANY ? 0 : 2,
       pointHitRadius: 8,
       fill: data.kind === "area",
+      spanGaps: data.is_joined ?? false,
       showLine: data.kind !== "scatter",
       barPercentage: 0.92,
       categoryPercentage: 0.9,
@@ -66,7 +81,7 @@ function scales(data) {
       stacked,
       grid: { display: false },
       border: { color: style("--line") },
-      ticks: { color: faint, maxRotation: 0, autoSkipPadding: 24, font },
+      ticks: { color: faint, maxRotation: 0, autoSkipPadding: 24, font, callback: (value) => moment(data.labels[value] ?? "") },
     },
     y: {
       stacked,
@@ -74,7 +89,7 @@ function scales(data) {
       suggestedMax: data.y_max,
       grid: { color: style("--line"), drawTicks: false },
       border: { display: false },
-      ticks: { color: faint, maxTicksLimit: 5, font, callback: (value) => WRITE[data.unit](value) },
+      ticks: { color: faint, maxTicksLimit: 5, font, callback: (value) => grid(value, data.unit) },
     },
   };
 }
@@ -128,6 +143,12 @@ const marks = {
   },
 };
 
+// A line is named by its colour, as a bar is, not by the pale one below it.
+function named(chart) {
+  const labels = globalThis.Chart.defaults.plugins.legend.labels.generateLabels(chart);
+  return labels.map((label) => ({ ...label, fillStyle: chart.data.datasets[label.datasetIndex].borderColor, lineWidth: 0 }));
+}
+
 function options(data) {
   return {
     animation: false,
@@ -143,7 +164,7 @@ function options(data) {
         display: data.series.length > 1,
         position: "bottom",
         align: "start",
-        labels: { color: style("--soft"), boxWidth: 8, boxHeight: 8, font: { size: 12 }, padding: 12 },
+        labels: { color: style("--soft"), boxWidth: 8, boxHeight: 8, font: { size: 12 }, padding: 12, generateLabels: named },
       },
     },
   };
@@ -154,6 +175,7 @@ function draw(box) {
   if (!block || !globalThis.Chart) return;
   const data = JSON.parse(block.textContent);
   drawn.get(box)?.destroy();
+  globalThis.Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
   for (const child of [...box.children]) if (child !== block) child.remove();
   const canvas = document.createElement("canvas");
   box.append(canvas);
