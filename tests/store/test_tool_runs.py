@@ -198,7 +198,9 @@ def test_runs_are_the_same_in_any_order_and_however_cut(told: list[Told], data: 
 
 
 def _one(telling: int, origin: str, end_s: int | None, run_key: int = 0) -> Telling:
-    return Telling(telling, 1, run_key or telling, origin, bool(run_key), None if end_s is None else end_s * SECOND_NS)
+    return Telling(
+        telling, 1, run_key or telling, origin, "t" if run_key else "", None if end_s is None else end_s * SECOND_NS
+    )
 
 
 def test_matching_leaves_as_few_runs_as_can_be() -> None:

@@ -37,8 +37,9 @@ def _make_tool_runs(con: Con) -> None:
         con.execute(f"DELETE FROM {table}")
     records = f"{sessions.records('spans')} UNION ALL {sessions.records('events')}"
     con.execute(_RECORDS.format(records=records), {"last": watermark(con)})
-    counts = tool_runs.fold(con, 0)
-    tool_runs.place(con, (), 0)
+    folded = tool_runs.fold(con, 0)
+    tool_runs.place(con, folded, (), 0)
+    counts = folded.counts if folded else {}
     rows = con.execute("SELECT session_id, state FROM session_states").fetchall()
     states = msgspec.json.Decoder(sessions.State).decode
     encode = msgspec.json.Encoder().encode

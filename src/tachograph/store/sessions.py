@@ -1,8 +1,8 @@
 """Keeps the row of each session up to date by what a settlement changes, without reading the session again.
 
 What cannot be taken from the calls is counted in a State beside the row. Prompts are told of by several origins: the
-origin that tells of most of them is believed (`session_facts` knows the ids seen). Tool runs are
-counted in their table.
+origin that tells of most of them is believed (`session_facts` knows the ids seen). Tool runs are counted in their
+table.
 """
 
 from __future__ import annotations
@@ -126,10 +126,11 @@ def refresh(con: Con, since: int, until: int, changed: Changed) -> None:
     _fold_facts(con, states)
     titles.fold(con, states)
     first = min(state.first_seq for state in states.values())
-    for session, (runs, errors) in tool_runs.fold(con, first).items():
+    folded = tool_runs.fold(con, first)
+    for session, (runs, errors) in (folded.counts if folded else {}).items():
         states[session].tool_runs += runs
         states[session].tool_errors += errors
-    _write(con, states, first)
+    _write(con, states, folded, first)
 
 
 def recount(con: Con, wanted: Iterable[str]) -> None:
@@ -297,7 +298,8 @@ FROM (
 
 def _fold_facts(con: Con, states: dict[str, State]) -> None:
     """Count the prompts that have an id and were not known yet of this origin."""
-    con.execute(_FACTS)
+    if not value(con, _FACTS):
+        return
     first = min((state.first_seq for state in states.values() if state.first_seq), default=0)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE known_facts AS"
@@ -330,7 +332,7 @@ FROM calls SEMI JOIN given_sessions USING (session_id) WHERE seq >= $first GROUP
 """
 
 
-def _write(con: Con, states: dict[str, State], first: int) -> None:
+def _write(con: Con, states: dict[str, State], folded: tool_runs.Folded | None, first: int) -> None:
     """Write the states, the rows that they and the calls make, and the tool runs."""
     with given(con, "given_sessions", {"session_id": texts(states)}):
         before = {row[0]: row[1:] for row in con.execute(_BEFORE).fetchall()}
@@ -349,7 +351,7 @@ def _write(con: Con, states: dict[str, State], first: int) -> None:
     with given(con, "given_rows", columns):
         con.execute("INSERT INTO sessions BY NAME SELECT * FROM given_rows")
     other = (row["session_id"] for row in rows if before.get(row["session_id"], ()) != _of_session(row))
-    tool_runs.place(con, [session for session in other if session in before], first)
+    tool_runs.place(con, folded, [session for session in other if session in before], first)
 
 
 _BEFORE: Final = f"""SELECT session_id, {", ".join(f'"{name}"' for name in tool_runs.OF_SESSION)}

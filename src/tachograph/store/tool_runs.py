@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 import duckdb
 
 from tachograph.store.relations import given, key, value
-from tachograph.store.schema import TABLES
 
 Con = duckdb.DuckDBPyConnection
 
@@ -25,30 +24,36 @@ MATCH_NS: Final = 5_000_000_000
 RANKS: Final = {"log": 0, "hook": 1, "span": 2, "transcript": 3}
 OF_SESSION: Final = ("project", "channel", "user", "team")
 # What a telling says of its run, as columns of spans and events.
-TOLD: Final = """subagent, tool_name, duration_ns, if(role = 'tool_run', error_type, '') AS error_type,
-    if(role = 'tool_run', error_message, '') AS error_message, arguments_bytes, result_bytes"""
+TOLD: Final = "subagent, tool_name, duration_ns, error_type, error_message, arguments_bytes, result_bytes"
 
-_SAID: Final = """session_id, origin, trace_id, span_id, agent, subagent, tool_name, tool_call_id, start_ns, end_ns,
-    duration_ns, is_error, error_type, error_message, arguments_bytes, result_bytes, is_demo"""
+# Planning costs more than reading here, by the column: the queries below name no column that they can do without, and
+# what a settlement has none of (tellings without an id, runs told of twice) it does not ask about.
 _TELLING: Final = key("session_id || chr(0) || origin || chr(0) || trace_id || chr(0) || id")
 _PAIR: Final = key("session_id || chr(0) || lower(tool_name)")
 _RUN: Final = key("session_id || chr(0) || tool_call_id")
 # A span has both ends; an event comes at the end of the run. A loose telling is a run of its own until it is matched.
 _NEW: Final = f"""
 CREATE OR REPLACE TEMP TABLE new_tellings AS
-SELECT seq, {_TELLING} AS telling, if(tool_call_id = '', {_TELLING}, {_RUN}) AS run_key, {_PAIR} AS pair, session_id,
-    origin, trace_id, if(origin = 'span', id, '') AS span_id, agent, subagent, tool_name, tool_call_id,
-    if(origin = 'span', at_ns, at_ns - duration_ns) AS start_ns, if(origin = 'span', end_ns, at_ns) AS end_ns,
+SELECT seq, telling, if(tool_call_id = '', telling, {_RUN}) AS run_key, {_PAIR} AS pair, session_id, origin, trace_id,
+    if(is_span, id, '') AS span_id, agent, subagent, tool_name, tool_call_id,
+    if(is_span, at_ns, at_ns - duration_ns) AS start_ns, if(is_span, end_ns, at_ns) AS end_ns,
     duration_ns, is_error, error_type, error_message, arguments_bytes, result_bytes,
     seq IN (SELECT seq FROM commits WHERE is_demo) AS is_demo, n
-FROM fresh WHERE role = 'tool_run'
+FROM (SELECT *, {_TELLING} AS telling, origin = 'span' AS is_span FROM fresh WHERE role = 'tool_run')
 """
-_TOUCHED: Final = """
+# What matching looks at, in the order of Telling.
+_LOOKED_AT: Final = "telling, pair, run_key, origin, tool_call_id, end_ns"
+_TOUCHED: Final = f"""
 CREATE OR REPLACE TEMP TABLE kept_tellings AS
-SELECT rowid AS r, * FROM tool_tellings WHERE rowid IN (
+SELECT {_LOOKED_AT} FROM tool_tellings WHERE rowid IN (
     SELECT rowid FROM tool_tellings WHERE seq >= $first AND run_key IN (SELECT run_key FROM new_tellings)
 )
 """
+_DELETE_GONE: Final = """
+DELETE FROM tool_tellings WHERE seq >= ? AND telling IN (SELECT telling FROM new_tellings WHERE n < 0)
+"""
+# Whether there is any without an id at all: cheap, as whole row groups have none.
+_IS_LOOSE: Final = "SELECT 1 FROM tool_tellings WHERE seq >= ? AND tool_call_id = '' LIMIT 1"
 _LOOSE_PAIRS: Final = """
 CREATE OR REPLACE TEMP TABLE loose_pairs AS
 SELECT pair FROM new_tellings WHERE tool_call_id = ''
@@ -70,86 +75,95 @@ WITH points AS (
         FROM points WHERE end_ns IS NOT NULL
     )
 )
-SELECT rowid AS r, t.* FROM tool_tellings AS t WHERE rowid IN (
+SELECT {_LOOKED_AT} FROM tool_tellings WHERE rowid IN (
     SELECT r FROM numbered SEMI JOIN (SELECT pair, cluster FROM numbered WHERE r IS NULL) USING (pair, cluster)
 )
 """
 # Everything that is told of the runs with an id among those near, wherever it lies: a run has each origin once.
-_AROUND: Final = """
+_AROUND: Final = f"""
 CREATE OR REPLACE TEMP TABLE around_tellings AS
-SELECT DISTINCT ON (telling) * EXCLUDE (n) FROM (
-    SELECT * EXCLUDE (r), 1 AS n FROM near_tellings
-    UNION ALL BY NAME SELECT * EXCLUDE (r), 1 AS n FROM kept_tellings
-    UNION ALL BY NAME SELECT *, 1 AS n FROM tool_tellings WHERE seq >= $first
+SELECT DISTINCT ON (telling) {_LOOKED_AT} FROM (
+    SELECT {_LOOKED_AT}, 1 AS n FROM near_tellings
+    UNION ALL SELECT {_LOOKED_AT}, 1 FROM kept_tellings
+    UNION ALL SELECT {_LOOKED_AT}, 1 FROM tool_tellings WHERE seq >= $first
         AND run_key IN (SELECT run_key FROM near_tellings WHERE tool_call_id <> '')
-    UNION ALL BY NAME SELECT * REPLACE (0 AS n) FROM new_tellings WHERE n > 0
+    UNION ALL SELECT {_LOOKED_AT}, 0 FROM new_tellings WHERE n > 0
 )
-WHERE telling NOT IN (SELECT telling FROM gone_tellings) OR n = 0
+WHERE telling NOT IN (SELECT telling FROM new_tellings WHERE n < 0) OR n = 0
 ORDER BY telling, n
 """
 
 
 class Telling(NamedTuple):
-    """What matching looks at: `run_key` is fixed where the run has an id."""
+    """What matching looks at: `run_key` is fixed where there is an id."""
 
     telling: int
     pair: int
     run_key: int
     origin: str
-    has_id: bool
+    tool_call_id: str
     end_ns: int | None
 
 
-def fold(con: Con, first: int) -> dict[str, tuple[int, int]]:
-    """Work the records of `fresh` into the tellings and runs; session -> runs and failed runs more than before.
+class Folded(NamedTuple):
+    """Session -> runs and failed runs more than before, and whether any of the runs to place is told of twice."""
 
-    Nothing that is told of their sessions lies before commit `first`. Leaves `made_runs` for `place`.
+    counts: dict[str, tuple[int, int]]
+    are_several: bool
+
+
+def fold(con: Con, first: int) -> Folded | None:
+    """Work the records of `fresh` into the tellings; None where none is of a tool run.
+
+    Nothing that is told of their sessions lies before commit `first`. Leaves `changed_runs`, the keys of the runs that
+    `place` has to write anew.
     """
     con.execute(_NEW)
-    if not value(con, "SELECT count(*) FROM new_tellings"):
-        con.execute("CREATE OR REPLACE TEMP TABLE made_runs AS SELECT * FROM tool_runs WHERE false")
-        return {}
-    _keep(con, first)
-    _match(con, first)
-    before = _counts(con, "tool_runs", "WHERE seq >= ? AND run_key IN (SELECT run_key FROM changed_runs)", [first])
-    con.execute("DELETE FROM tool_runs WHERE seq >= ? AND run_key IN (SELECT run_key FROM changed_runs)", [first])
-    con.execute(_MADE, [first])
-    after = _counts(con, "made_runs")
-    return {
-        session: (
-            after.get(session, _NONE)[0] - before.get(session, _NONE)[0],
-            after.get(session, _NONE)[1] - before.get(session, _NONE)[1],
-        )
-        for session in before.keys() | after.keys()
-    }
-
-
-def _keep(con: Con, first: int) -> None:
-    """Replace the tellings that came again; `around_tellings` are all that could be about the same runs."""
-    con.execute(_TOUCHED, {"first": first})
-    con.execute("CREATE OR REPLACE TEMP TABLE gone_tellings AS SELECT telling FROM new_tellings WHERE n < 0")
-    con.execute(_LOOSE_PAIRS, {"first": first})
-    if value(con, "SELECT count(*) FROM loose_pairs"):
-        con.execute(_NEAR, {"first": first})
-    else:
-        con.execute("CREATE OR REPLACE TEMP TABLE near_tellings AS SELECT * FROM kept_tellings WHERE false")
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE changed_runs AS SELECT run_key FROM new_tellings"
-        " UNION SELECT run_key FROM kept_tellings UNION SELECT run_key FROM near_tellings"
-    )
-    con.execute(_AROUND, {"first": first})
-    con.execute("DELETE FROM tool_tellings WHERE seq >= ? AND telling IN (SELECT telling FROM gone_tellings)", [first])
+    new, gone, loose = con.execute(
+        "SELECT count(*), count_if(n < 0), count_if(tool_call_id = '') FROM new_tellings"
+    ).fetchall()[0]
+    if not new:
+        return None
+    is_any_kept = value(con, _TOUCHED, {"first": first}) > 0
+    is_loose = bool(loose or value(con, _IS_LOOSE, [first])) and value(con, _LOOSE_PAIRS, {"first": first}) > 0
+    changed = "SELECT run_key FROM new_tellings"
+    if is_loose:
+        is_any_kept |= value(con, _NEAR, {"first": first}) > 0
+        con.execute(_AROUND, {"first": first})
+        changed += " UNION SELECT run_key FROM kept_tellings UNION SELECT run_key FROM near_tellings"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE changed_runs AS {changed}")
+    if gone:
+        con.execute(_DELETE_GONE, [first])
     con.execute("INSERT INTO tool_tellings BY NAME SELECT * EXCLUDE (n) FROM new_tellings WHERE n > 0")
+    if is_loose:
+        _match(con, first)
+    before = _take(con, first) if is_any_kept else []
+    made = _OF_CHANGED if is_any_kept or is_loose else "new_tellings WHERE n > 0 AND seq >= $first"
+    after = con.execute(_COUNTED.format(made), {"first": first}).fetchall()
+    return _folded(before, after)
+
+
+def _folded(before: list[tuple[str, int, int]], after: list[tuple[str, int, int, bool]]) -> Folded:
+    counts = {session: (-runs, -failed) for session, runs, failed in before}
+    for session, runs, failed, _ in after:
+        less = counts.get(session, (0, 0))
+        counts[session] = (less[0] + runs, less[1] + failed)
+    return Folded(counts, any(is_several for *_, is_several in after))
+
+
+def _take(con: Con, first: int) -> list[tuple[str, int, int]]:
+    """Remove the runs that are to be written anew; what they counted for their sessions."""
+    changed = "FROM tool_runs WHERE seq >= ? AND run_key IN (SELECT run_key FROM changed_runs)"
+    counts = con.execute(
+        f"SELECT session_id, count(*), count_if(is_error) {changed} GROUP BY session_id", [first]
+    ).fetchall()
+    con.execute(f"DELETE {changed}", [first])
+    return counts
 
 
 def _match(con: Con, first: int) -> None:
     """Say of each telling without an id whose run it is."""
-    if not value(con, "SELECT count(*) FROM around_tellings WHERE tool_call_id = ''"):
-        return
-    rows = con.execute(
-        "SELECT telling, pair, run_key, origin, tool_call_id <> '', end_ns FROM around_tellings"
-    ).fetchall()
-    told = [Telling(*row) for row in rows]
+    told = [Telling(*row) for row in con.execute(f"SELECT {_LOOKED_AT} FROM around_tellings").fetchall()]
     owners = matched(told)
     moved = {one.telling: owner for one in told if (owner := owners.get(one.telling, one.run_key)) != one.run_key}
     if not moved:
@@ -171,7 +185,7 @@ def matched(told: Iterable[Telling]) -> dict[int, int]:
     loose: dict[int, dict[str, list[Telling]]] = defaultdict(lambda: defaultdict(list))
     owners: dict[int, int] = {}
     for one in told:
-        if one.has_id:
+        if one.tool_call_id:
             origins[one.run_key].add(one.origin)
             if one.end_ns is not None:
                 place = (one.pair, one.run_key)
@@ -208,63 +222,63 @@ def _matched_pair(
     return owners
 
 
-_RANK: Final = "CASE origin " + " ".join(f"WHEN '{name}' THEN {rank}" for name, rank in RANKS.items()) + " ELSE 9 END"
+_OF_CHANGED: Final = "tool_tellings WHERE seq >= $first AND run_key IN (SELECT run_key FROM changed_runs)"
+_CHANGED: Final = f"tool_tellings WHERE rowid IN (SELECT rowid FROM {_OF_CHANGED})"
+_COUNTED: Final = """
+SELECT session_id, count(*), count_if(is_failed), max(tellings) > 1 FROM (
+    SELECT any_value(session_id) AS session_id, bool_or(is_error) AS is_failed, count(*) AS tellings
+    FROM {} GROUP BY run_key
+) GROUP BY session_id
+"""
+# Runs that one record each tells of, and runs of whom each may be told of by several: the best of each wins, ties by
+# the hash, so that any order of arrival gives the same. Ranks leave the two highest bits for what else comes first.
+_ONCE: Final = f"""
+SELECT seq, run_key, session_id, tool_call_id, agent, subagent, tool_name, error_type, error_message, start_ns, end_ns,
+    duration_ns, trace_id, span_id, is_error, arguments_bytes, result_bytes, '["' || origin || '"]' AS origins, is_demo
+FROM {_CHANGED}
+"""
+_RANK: Final = "CASE origin " + " ".join(f"WHEN '{name}' THEN {rank}" for name, rank in RANKS.items()) + " ELSE 7 END"
 
 
-def _best(what: str, known: str) -> str:
-    return f"arg_min({what}, rank) FILTER ({known})"
+def _best(name: str, rank: str, column: str = "") -> str:
+    return f"arg_min_null({column or name}, {rank}) AS {name}"
 
 
 def _word(name: str) -> str:
-    known = _best(name, f"{name} <> ''")
-    return f"coalesce({known}, '') AS {name}"
+    return f"coalesce(arg_min(nullif({name}, ''), rank), '') AS {name}"
 
 
-_NAMES: Final = ", ".join(map(_word, ("agent", "subagent", "tool_name", "error_type", "error_message")))
-_MADE: Final = f"""
-CREATE OR REPLACE TEMP TABLE made_runs AS
-SELECT * EXCLUDE (times, place), printf('%016x', run_key) AS run_id, times.start_ns AS start_ns, times.end_ns AS end_ns,
-    times.duration_ns AS duration_ns, coalesce(place.trace_id, '') AS trace_id, coalesce(place.span_id, '') AS span_id
+_SEVERAL: Final = f"""
+SELECT run_key, max(seq) AS seq, any_value(session_id) AS session_id, max(tool_call_id) AS tool_call_id,
+    {", ".join(_word(name) for name in ("agent", "subagent", "tool_name", "error_type", "error_message"))},
+    {", ".join(_best(name, "time_rank") for name in ("start_ns", "end_ns", "duration_ns"))},
+    {", ".join(_best(name, "place_rank") for name in ("trace_id", "span_id"))},
+    bool_or(is_error) AS is_error, max(arguments_bytes) AS arguments_bytes, max(result_bytes) AS result_bytes,
+    to_json(list_sort(list(DISTINCT origin)))::VARCHAR AS origins, bool_or(is_demo) AS is_demo
 FROM (
-    SELECT run_key, max(seq) AS seq, any_value(session_id) AS session_id, max(tool_call_id) AS tool_call_id, {_NAMES},
-        coalesce({_best("struct_pack(start_ns, end_ns, duration_ns)", "duration_ns IS NOT NULL")},
-            {_best("struct_pack(start_ns, end_ns, duration_ns)", "true")}) AS times,
-        coalesce({_best("struct_pack(trace_id, span_id)", "span_id <> ''")},
-            {_best("struct_pack(trace_id, span_id)", "trace_id <> ''")}) AS place,
-        bool_or(is_error) AS is_error, max(arguments_bytes) AS arguments_bytes, max(result_bytes) AS result_bytes,
-        to_json(list_sort(list(DISTINCT origin)))::VARCHAR AS origins, bool_or(is_demo) AS is_demo
-    FROM (
-        SELECT *, {_RANK}::HUGEINT * 9223372036854775808 + telling AS rank FROM tool_tellings
-        WHERE rowid IN (
-            SELECT rowid FROM tool_tellings WHERE seq >= ? AND run_key IN (SELECT run_key FROM changed_runs)
-        )
-    ) GROUP BY run_key
-)
+    SELECT *, rank + if(duration_ns IS NULL, 1::BIGINT << 61, 0) AS time_rank,
+        rank + CASE WHEN span_id <> '' THEN 0 WHEN trace_id <> '' THEN 1::BIGINT << 61 ELSE 1::BIGINT << 62 END
+            AS place_rank
+    FROM (SELECT *, ({_RANK}::BIGINT << 58) + (telling >> 5) AS rank FROM {_CHANGED})
+) GROUP BY run_key
 """
-_NONE: Final = (0, 0)
-
-
-def _counts(con: Con, table: str, where: str = "", parameters: object = None) -> dict[str, tuple[int, int]]:
-    rows = con.execute(
-        f"SELECT session_id, count(*), count_if(is_error) FROM {table} {where} GROUP BY session_id", parameters
-    ).fetchall()
-    return {session: (runs, failed) for session, runs, failed in rows}
 
 
 _DIFFERS: Final = " OR ".join(f's."{name}" <> t."{name}"' for name in OF_SESSION)
 
 
-def place(con: Con, sessions: Iterable[str], first: int) -> None:
-    """Write the runs that `fold` made, now that the rows of their sessions are there, and follow changes of those.
+def place(con: Con, folded: Folded | None, sessions: Iterable[str], first: int) -> None:
+    """Write the runs that were folded, now that the rows of their sessions are there, and follow changes of those.
 
     `sessions` are those whose row may say another project, channel, user or team than before.
     """
-    told = ", ".join(f'm."{column.name}"' for column in TABLES["tool_runs"] if column.name not in OF_SESSION)
-    names = ", ".join(f'coalesce(s."{name}", \'\') AS "{name}"' for name in OF_SESSION)
-    con.execute(
-        f"INSERT INTO tool_runs BY NAME SELECT {told}, {names}"
-        " FROM made_runs AS m LEFT JOIN sessions AS s USING (session_id)"
-    )
+    if folded:
+        names = ", ".join(f'coalesce(s."{name}", \'\') AS "{name}"' for name in OF_SESSION)
+        con.execute(
+            f"INSERT INTO tool_runs BY NAME SELECT m.*, printf('%016x', run_key) AS run_id, {names}"
+            f" FROM ({_SEVERAL if folded.are_several else _ONCE}) AS m LEFT JOIN sessions AS s USING (session_id)",
+            {"first": first},
+        )
     changed = list(sessions)
     if changed:
         with given(con, "given_sessions", {"session_id": ("text", changed)}):
