@@ -165,7 +165,7 @@ def _groups(
         "first_ns": Agg("min", "start_ns"),
         "last_ns": Agg("max", "start_ns"),
     }
-    if "session" not in names:
+    if "session" not in names or _has_named_sessions(where):
         return reader.scan(Scan("calls", select, where, (*keys, *_FACTS))).rows()
     # A call that names no session belongs to the session of its trace, as the sessions table has it.
     named = Scan("calls", select, (*where, Match("session_id", "!=", "")), (*keys, *_FACTS))
@@ -175,6 +175,15 @@ def _groups(
     for group in found:
         group["by_session"] = f"trace:{group['by_session']}" if group["by_session"] else ""
     return [*reader.scan(named).rows(), *found]
+
+
+def _has_named_sessions(where: tuple[Condition, ...]) -> bool:
+    """Whether only calls that name one of these sessions are asked for."""
+    return any(
+        isinstance(match, Match) and match.column == "session_id" and match.op == "in"
+        and isinstance(match.value, list) and "" not in match.value
+        for match in where
+    )  # fmt: skip
 
 
 def _selected(name: str, timezone: str) -> str | Bucket:

@@ -82,6 +82,7 @@ def overview(site: Site, request: Request) -> Response:
     costly = list_sessions(
         site.reader, period.since_ns, period.until_ns, sessions_where, order_by=("cost_nanousd", True), limit=_LISTED
     )
+    shown = with_costs(site.reader, [*newest, *(row for row in costly if row["cost_nanousd"])])
     now = activity(site.reader, period.since_ns, period.until_ns, sessions_where)
     was = activity(site.reader, *before, sessions_where) if before else None
     ahead = outlook(site.reader, asked.look.now_ns, asked.look.timezone, where)
@@ -94,8 +95,7 @@ def overview(site: Site, request: Request) -> Response:
         costs=_costs(totals), token_bar=_token_bar(totals), figures=_figures(asked, totals, earlier, now, was),
         chart=_chart(asked, by_time["rows"], period, show, split),
         groups=[_group(asked, by_time["rows"], split), _group(asked, *_other(site, asked, period, split))],
-        ahead=ahead, today=_today(ahead), costly=with_costs(site.reader, [r for r in costly if r["cost_nanousd"]]),
-        sessions=with_costs(site.reader, newest),
+        ahead=ahead, today=_today(ahead), costly=shown[len(newest) :], sessions=shown[: len(newest)],
     )  # fmt: skip
 
 
