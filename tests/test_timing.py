@@ -92,4 +92,4 @@ def test_the_path_never_counts_a_moment_twice_and_reaches_the_end(drawn: list[tu
     if any(node.end_ns == last and node.duration_ns for node in made.root.children):
         assert found and found[-1].end_ns >= last
     own = self_times(made)
-    assert all(0 <= own.get(node.id, 0) <= node.duration_ns for _, node in made.walk())
+    assert all(0 <= own.get(node.id, 0) <= (node.duration_ns or 0) for _, node in made.walk())

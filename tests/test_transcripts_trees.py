@@ -33,7 +33,7 @@ SETS = (
 def line_of(depth: int, node: Node) -> str:
     """One step: what it is, what it used, how long it took, and what went wrong."""
     what = node.tool_name or node.model or node.subagent or node.name
-    parts = [node.role, what, f"{node.duration_ns // 1_000_000} ms"]
+    parts = [node.role, what, f"{(node.duration_ns or 0) // 1_000_000} ms"]
     if node.call_id:
         parts.append(f"{node.input_tokens} in, {node.output_tokens} out")
     if node.is_error:

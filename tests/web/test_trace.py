@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from tachograph.model import Batch, Meaning, Source, Span
 from tachograph.receivers.otlp import decode
 from tachograph.scan import Agg, Match, Scan
 from tachograph.store.duckdb import DuckStore, open_store
+from tachograph.tree import Totals
+from tachograph.web.kept_traces import KEPT_ROWS, KeptTraces, Shown
 from tachograph.web.rendering import path_of
 
 TRACE = "a" * 32
@@ -143,3 +146,64 @@ def test_texts_stand_where_they_were_taken_from(browser: TestClient, store: Duck
 def test_otlp_of_what_is_not_there_is_not_found(shop: TestClient) -> None:
     assert shop.get(f"/traces/{'0' * 32}/otlp").status_code == 404
     assert shop.get(f"/traces/{TRACE}/otlp", params={"node": f"{TRACE}:{99:016x}"}).status_code == 404
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Iterator[tuple[TestClient, DuckStore]]:
+    """A trace of more steps than a page waits for."""
+    store = open_store(tmp_path / "s", lambda: filled.NOW_NS)
+    spans = [span(number, number // 10, number, 5, f"step {number}", role="tool_run") for number in range(1, 2_102)]
+    filled.keep(store, tmp_path, [Batch(spans=spans)], is_understood=True)
+    yield filled.client(store), store
+    store.close()
+
+
+def test_a_long_trace_comes_before_its_tree(long: tuple[TestClient, DuckStore]) -> None:
+    browser, _ = long
+    frame = browser.get(f"/traces/{TRACE}").text
+    assert "data-frame" in frame and "2,101" in frame and 'class="fall-row' not in frame
+    whole = browser.get(f"/traces/{TRACE}?whole=1").text
+    assert "data-frame" not in whole and 'class="fall-row' in whole
+    assert browser.get(f"/traces/{TRACE}").text.count('class="fall-row') == whole.count('class="fall-row')
+
+
+def test_ids_of_a_long_trace_come_after_its_rows(long: tuple[TestClient, DuckStore]) -> None:
+    browser, _ = long
+    told = browser.get(f"/traces/{TRACE}/rows").json()
+    named = browser.get(f"/traces/{TRACE}/rows?ids=1").json()
+    assert told["columns"]["id"] is None and named["state"] == told["state"]
+    assert len(set(named["id"])) == len(told["columns"]["up"]) == 2_101
+    words = [told["words"][number] for number in accumulate(told["columns"]["name"])]
+    assert words[:3] == ["step 1", "step 10", "step 100"] and named["id"][1] == f"{10:016x}"
+    assert list(accumulate(told["columns"]["at"]))[:3] == [0, 9_000, 99_000]
+
+
+def test_what_is_kept_of_a_trace_is_made_again_when_it_grows(
+    long: tuple[TestClient, DuckStore], tmp_path: Path
+) -> None:
+    browser, store = long
+    before = browser.get(f"/traces/{TRACE}/rows").json()
+    assert browser.get(f"/traces/{TRACE}/rows").json() == before
+    filled.keep(store, tmp_path, [Batch(spans=[span(5_000, 1, 0, 5, "late")])], is_understood=True)
+    after = browser.get(f"/traces/{TRACE}/rows").json()
+    assert len(after["columns"]["up"]) == 2_102 and after["state"] != before["state"]
+
+
+def test_traces_are_kept_up_to_a_number_of_rows(shop: TestClient) -> None:
+    kept = KeptTraces()
+    one = Shown(KEPT_ROWS // 2, 0, False, Totals(), 0, 1, "", [], {}, {}, b"", b"")
+    for name in ("a", "b", "c"):
+        assert kept.make(name, (1,), lambda: one) is one
+    assert list(kept.shown) == ["b", "c"]
+    assert kept.get("b", (2,)) is None and kept.make("none", (), lambda: None) is None
+
+
+def test_what_was_never_ended_has_no_duration(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s", lambda: filled.NOW_NS)
+    endless = span(1, 0, 0, 0, "endless", role="agent")
+    endless.end_ns = 0
+    filled.keep(store, tmp_path, [Batch(spans=[endless, span(2, 0, 1, 0, "at once")])], is_understood=True)
+    browser = filled.client(store)
+    assert browser.get(f"/traces/{TRACE}/rows").json()["columns"]["took"] == [None, 0]
+    assert '<span class="unknown" title="unknown">–</span>' in browser.get(f"/traces/{TRACE}").text
+    store.close()

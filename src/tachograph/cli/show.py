@@ -131,7 +131,12 @@ def _cells(indent: str, node: Node, about: dict[str, str]) -> list[str]:
         costs = [c for c in (node.totals.cost_nanousd, node.totals.notional_nanousd) if c is not None]
         cost = nanousd(sum(costs)) if costs else ""
     tokens = [count(t) if node.call_id else "" for t in (node.input_tokens, node.output_tokens)]
-    return [indent + _label(node, about.get(node.id, "")), *tokens, duration(node.duration_ns), cost]
+    return [
+        indent + _label(node, about.get(node.id, "")),
+        *tokens,
+        "–" if node.duration_ns is None else duration(node.duration_ns),
+        cost,
+    ]
 
 
 # Characters of an error beside its step: the whole of it stands on the page, and in `explain`.

@@ -90,6 +90,7 @@ class Growth:
             name=row["name"],
             start_ns=start_ns,
             end_ns=max(start_ns, row["end_ns"] or 0),
+            is_timed=bool(row["end_ns"]),
             is_error=bool(row["is_error"]),
             is_noise=bool(row["is_noise"]),
             trace_id=key[0],
@@ -260,6 +261,7 @@ def _call_node(row: dict[str, Any]) -> Node:
     start_ns = row["start_ns"] or row["end_ns"] or 0
     node = Node(id=f"call:{row['call_id']}", origin="call", role=MODEL_CALL, name=row["model"] or "model call")
     node.start_ns, node.end_ns = start_ns, max(start_ns, row["end_ns"] or 0)
+    node.is_timed = bool(row["start_ns"] and row["end_ns"])
     node.prompt_id, node.agent, node.subagent = row["prompt_id"], row["agent"], row["subagent"]
     return node
 
@@ -280,6 +282,7 @@ def _merge_event(
 ) -> None:
     """Add to a node what another record of the same step says."""
     node.event_ids.append(row["event_id"])
+    node.is_timed = node.is_timed or row["duration_ns"] is not None
     if row["parent_tool_call_id"] and row["subagent"]:
         # Who knows what started the sub-agent knows its name; others tell of it by an id.
         node.parent_tool_call_id, node.subagent = row["parent_tool_call_id"], row["subagent"]

@@ -60,6 +60,7 @@ class Node(Struct, eq=False, gc=False):
     name: str = ""
     start_ns: int = 0
     end_ns: int = 0
+    is_timed: bool = False  # a source tells how long it took, be it no time at all
     is_error: bool = False
     is_noise: bool = False
     is_repeat: bool = False  # tells of a call or tool run that another node stands for
@@ -92,9 +93,10 @@ class Node(Struct, eq=False, gc=False):
     children: list[Node] = field(default_factory=list)
 
     @property
-    def duration_ns(self) -> int:
-        """End - start, at least 0."""
-        return max(0, self.end_ns - self.start_ns)
+    def duration_ns(self) -> int | None:
+        """End - start; None where nobody knows: an event that tells no duration, a span that was never ended."""
+        lasted_ns = self.end_ns - self.start_ns
+        return lasted_ns if lasted_ns > 0 else 0 if self.is_timed else None
 
 
 class Tree(Struct, eq=False):

@@ -30,7 +30,7 @@ def self_times(tree: Tree) -> dict[str, int]:
         if node.children:
             inside = node.children if node.is_noise else significant(node)
             if inside:
-                found[node.id] = node.duration_ns - _covered(node, inside)
+                found[node.id] = (node.duration_ns or 0) - _covered(node, inside)
     return found
 
 

@@ -24,6 +24,7 @@ from tachograph.telemetry import Telemetry
 from tachograph.web import units
 from tachograph.web.access import is_for_admin, role_of
 from tachograph.web.charts import share_bar
+from tachograph.web.kept_traces import KeptTraces
 from tachograph.web.upkeep import Upkeep
 
 _FOLDER: Final = Path(__file__).parent
@@ -66,8 +67,7 @@ class Here(Struct, frozen=True):
 class Site(Struct, frozen=True):
     """What the pages are made from; `clock` gives nanoseconds, `otlp` is where agents send to.
 
-    `traces` keeps the rows of the last traces shown until the page that is being read has fetched them, `doctored`
-    what was found to be missing at a commit.
+    `traces` keeps what the pages of the last traces show, `doctored` what was found to be missing at a commit.
     """
 
     reader: Reader
@@ -75,7 +75,7 @@ class Site(Struct, frozen=True):
     timezone: str = "UTC"
     otlp: str = DEFAULT_OTLP
     has_login: bool = False
-    traces: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    traces: KeptTraces = field(default_factory=KeptTraces)
     here: Here = field(default_factory=Here)
     doctored: dict[int, Any] = field(default_factory=dict)
 

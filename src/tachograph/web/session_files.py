@@ -13,7 +13,7 @@ from tachograph.questions import Course, course
 from tachograph.questions import session as find_session
 from tachograph.redaction import redact_text
 from tachograph.scan import Reader
-from tachograph.tree import session_tree
+from tachograph.tree import Node, session_tree
 from tachograph.web import conversation, units
 from tachograph.web.conversation import Section, Step
 from tachograph.web.messages import Block, Message
@@ -157,12 +157,16 @@ def _step(step: Step) -> Iterator[str]:
     elif step.kind == "agent":
         yield f"**Sub-agent {_line(node.subagent or node.name)}**"
     else:
-        words = [f"**{_line(node.tool_name or node.name)}**", units.duration(node.duration_ns), _failed(step)]
+        words = [f"**{_line(node.tool_name or node.name)}**", _took(node), _failed(step)]
         yield ", ".join(word for word in words if word)
     yield ""
     for message in step.said:
         yield from _said(message)
     yield from _run(step)
+
+
+def _took(node: Node) -> str:
+    return "duration unknown" if node.duration_ns is None else units.duration(node.duration_ns)
 
 
 def _failed(step: Step) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -23,12 +25,13 @@ def extent(tree: Tree) -> tuple[int, int]:
     return tree.root.start_ns, max(tree.root.end_ns, tree.root.start_ns + 1)
 
 
-def compact(tree: Tree, path: Sequence[Stretch]) -> bytes:
-    """JSON of columns, a row for each step in order of the tree, and the critical path.
+def compact(tree: Tree, path: Sequence[Stretch], has_ids: bool = True) -> tuple[bytes, bytes]:
+    """JSON of columns, a row for each step in order of the tree, and the critical path; and JSON of the ids.
 
-    `up`: so many rows above stands the parent (0 = none). Words are numbers into `words`; times are µs, `at` from the
-    start, `self` null where nothing stands below. The id of a span of this trace comes without the trace's. `path`
-    has the row, start and length of each stretch.
+    `up`: so many rows above stands the parent (0 = none). Words are numbers into `words`; times are µs. `name` and `at`
+    are told from those of the row before. `took` is null where it is unknown, `self` where nothing stands below. The id
+    of a span of this trace comes without the trace's; without ids the column is null, and they follow with the same
+    `state`. `path` has the row, start and length of each stretch.
     """
     start_ns, end_ns = extent(tree)
     nodes = [node for _, node in tree.walk()]
@@ -39,17 +42,19 @@ def compact(tree: Tree, path: Sequence[Stretch]) -> bytes:
     def numbers(texts: Iterable[str]) -> list[int]:
         return [words.setdefault(text, len(words)) for text in texts]
 
-    columns = {
+    ids = [n.span_id if n.origin == "span" and n.span_id and n.trace_id == tree.id else n.id for n in nodes]
+    at = [max(0, node.start_ns - start_ns) // 1000 if node.start_ns else 0 for node in nodes]
+    columns: dict[str, Any] = {
         # Each parent stands before its rows: small numbers, and a name of 16 signs instead of 49, pack well.
-        "id": [n.span_id if n.origin == "span" and n.span_id and n.trace_id == tree.id else n.id for n in nodes],
+        "id": ids if has_ids else None,
         "up": [row - row_of.get(node.parent, row) for row, node in enumerate(nodes)],
-        "name": numbers(node.name for node in nodes),
+        "name": _steps(numbers(node.name for node in nodes)),
         "role": numbers(node.role for node in nodes),
         "detail": numbers(detail(node) for node in nodes),
         "also": numbers(_also(node) for node in nodes),
         "error": numbers(node.error[:_ERROR_SEARCHED] for node in nodes),
-        "at": [max(0, node.start_ns - start_ns) // 1000 if node.start_ns else 0 for node in nodes],
-        "took": [node.duration_ns // 1000 for node in nodes],
+        "at": _steps(at),
+        "took": [None if lasted is None else lasted // 1000 for lasted in (node.duration_ns for node in nodes)],
         "self": [own[node.id] // 1000 if node.id in own else None for node in nodes],
         "flags": [_flags(node) for node in nodes],
         "tokens": [None if n.input_tokens is None else n.input_tokens + (n.output_tokens or 0) for n in nodes],
@@ -60,8 +65,16 @@ def compact(tree: Tree, path: Sequence[Stretch]) -> bytes:
         "at": [(one.start_ns - start_ns) // 1000 for one in path],
         "took": [one.duration_ns // 1000 for one in path],
     }
-    told = {"duration": (end_ns - start_ns) // 1000, "words": list(words), "columns": columns, "path": stretches}
-    return msgspec.json.encode(told)
+    told = {
+        "state": hashlib.sha256("\n".join(ids).encode("utf-8", "replace")).hexdigest()[:16],
+        "duration": (end_ns - start_ns) // 1000, "words": list(words), "columns": columns, "path": stretches,
+    }  # fmt: skip
+    return msgspec.json.encode(told), b"" if has_ids else msgspec.json.encode({"state": told["state"], "id": ids})
+
+
+def _steps(numbers: Sequence[int]) -> list[int]:
+    """Each number from the one before it: what grows from row to row packs to next to nothing."""
+    return [number - before for before, number in pairwise((0, *numbers))]
 
 
 def detail(node: Node) -> str:
@@ -100,7 +113,7 @@ def first_rows(tree: Tree) -> list[dict[str, Any]]:
     while stack and len(found) < FIRST_ROWS:
         depth, node = stack.pop()
         class_ = "fall-error" if node.is_error else f"fall-{node.role or 'step'}"
-        bar = waterfall_bar((node.start_ns - start_ns) / length, node.duration_ns / length, class_)
+        bar = waterfall_bar((node.start_ns - start_ns) / length, (node.duration_ns or 0) / length, class_)
         found.append({"depth": min(depth, _DEPTH_SHOWN), "node": node, "detail": detail(node), "bar": bar})
         stack.extend((depth + 1, child) for child in reversed(significant(node)))
     return found

@@ -209,7 +209,7 @@ def _tool_cell(nodes: Sequence[Node]) -> Cell:
         return Cell("none", None)
     failed = sum(node.is_error for node in nodes)
     under = [f"{failed:,} failed"] if failed else []
-    took_ns = sum(node.duration_ns for node in nodes)
+    took_ns = sum(node.duration_ns or 0 for node in nodes)
     return Cell("count", len(nodes), under=", ".join([*under, *([units.duration(took_ns)] if took_ns else [])]))
 
 

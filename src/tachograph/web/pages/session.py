@@ -119,11 +119,12 @@ def _tools(reader: Reader, own: Match, shown: Part) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for _, node in shown.tree.walk():
         if node.role == TOOL_RUN and not node.is_repeat and not node.is_noise:
-            tool = found.setdefault(node.tool_name, {"tool": node.tool_name, "runs": 0, "errors": 0, "took": 0})
+            tool = found.setdefault(node.tool_name, {"tool": node.tool_name, "runs": 0, "errors": 0, "took": None})
             tool["runs"] += 1
             tool["errors"] += node.is_error
-            tool["took"] += node.duration_ns
-    return sorted(found.values(), key=lambda tool: (-tool["took"], tool["tool"]))[:_TOOLS_SHOWN]
+            if node.duration_ns is not None:
+                tool["took"] = (tool["took"] or 0) + node.duration_ns
+    return sorted(found.values(), key=lambda tool: (-(tool["took"] or 0), tool["tool"]))[:_TOOLS_SHOWN]
 
 
 def _tools_told(reader: Reader, own: Match) -> list[dict[str, Any]]:
@@ -137,7 +138,7 @@ def _tools_told(reader: Reader, own: Match) -> list[dict[str, Any]]:
     for table in ("spans", "events"):
         asked = Scan(table, select, where, ("tool",), (("took", True),), limit=_TOOLS_SHOWN)
         if rows := reader.scan(asked).rows():
-            return [row | {"took": row["took"] or 0} for row in rows]
+            return rows
     return []
 
 
@@ -149,8 +150,7 @@ def _strip(reader: Reader, own: Match, shown: Part, went: Course, look: Look) ->
     if shown.is_part:
         marks = _marks_told(reader, own, shown, went)
     else:
-        marks = [_mark(node.role, node.start_ns, node.end_ns, node.is_error, node.name, look)
-                 for node in _timed(shown.tree)]  # fmt: skip
+        marks = [_mark(node, look) for node in _timed(shown.tree)]
     if not marks:
         return None
     start = min(mark.start_ns for mark in marks)
@@ -204,6 +204,8 @@ def _timed(tree: Tree) -> Sequence[Node]:
     return [node for _, node in tree.walk() if node.role in _LANES and node.start_ns and not node.is_noise]
 
 
-def _mark(role: str, start_ns: int, end_ns: int, is_error: bool, name: str, look: Look) -> Mark:
-    title = f"{name}\n{units.clock_time(start_ns, look.zone)}, {units.duration(end_ns - start_ns)}"
-    return Mark(_LANES[role], "mark-error" if is_error else f"mark-{role}", start_ns, end_ns, title)
+def _mark(node: Node, look: Look) -> Mark:
+    took = "duration unknown" if node.duration_ns is None else units.duration(node.duration_ns)
+    title = f"{node.name}\n{units.clock_time(node.start_ns, look.zone)}, {took}"
+    class_ = "mark-error" if node.is_error else f"mark-{node.role}"
+    return Mark(_LANES[node.role], class_, node.start_ns, node.end_ns, title)

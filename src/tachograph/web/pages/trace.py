@@ -11,15 +11,16 @@ from starlette.responses import Response, StreamingResponse
 from tachograph import otlp_messages
 from tachograph.model import MODEL_CALL, STEP, SUBAGENT, TOOL_RUN
 from tachograph.questions.kept_spans import kept_spans
-from tachograph.scan import Match, Reader, Scan
-from tachograph.tree import Node, Tree, significant, trace_tree
+from tachograph.scan import Agg, Match, Reader, Scan
+from tachograph.tree import Node, Totals, Tree, significant, trace_tree
 from tachograph.tree.timing import Stretch, critical_path
 from tachograph.web.charts import share_bar
+from tachograph.web.kept_traces import Shown, alone, state_of
 from tachograph.web.pages.panel import panel_of
 from tachograph.web.rendering import Site, look_of, render
 from tachograph.web.waterfall import compact, extent, first_rows
 
-_KEPT_TRACES: Final = 4
+_SPANS_MANY: Final = 2_000  # from here on a page comes before its tree, and rows before their ids
 _ERRORS_SHOWN: Final = 50
 _LONGEST_SHOWN: Final = 8
 _SUBAGENTS_SHOWN: Final = 20
@@ -27,40 +28,76 @@ _KINDS: Final = {MODEL_CALL: "model calls", TOOL_RUN: "tool runs", STEP: "other 
 
 
 def trace(site: Site, request: Request) -> Response:
-    """The page; `?node=` selects a step for readers without a script."""
+    """The page; `?node=` selects a step for readers without a script.
+
+    Of a long trace that nobody has looked at lately it is the frame alone: the script asks for the rows at once, and
+    for the rest when it has them. `?whole` waits for all of it.
+    """
     trace_id = request.path_params["trace_id"]
     sequence = site.reader.sequence()
     look = look_of(site, request)
-    tree = trace_tree(site.reader, trace_id, has_texts=False)
-    if not tree.nodes:
+    state = state_of(site.reader, trace_id)
+    shown = site.traces.get(trace_id, state)
+    is_frame = shown is None and state[0] > _SPANS_MANY and "whole" not in request.query_params
+    if is_frame:
+        shown = _frame(site.reader, trace_id, state[0])
+    shown = shown or site.traces.make(trace_id, state, lambda: _shown(site.reader, trace_id))
+    if shown is None:
         raise HTTPException(404)
-    path = critical_path(tree)
-    by_id = {node.id: node for _, node in tree.walk()}
-    _keep(site, trace_id, sequence, compact(tree, path))
     selected = request.query_params.get("node", "")
     where = (Match("trace_id", "=", trace_id),)
     sessions = site.reader.scan(Scan("trace_sessions", {"session_id": "session_id"}, where)).data["session_id"]
-    start_ns, end_ns = extent(tree)
     return render(
         site, request, "trace.html",
-        sequence=sequence, look=look, trace_id=trace_id, tree=tree, totals=tree.root.totals, start_ns=start_ns,
-        duration_ns=end_ns - start_ns, sessions=sessions or [f"trace:{trace_id}"],
-        subagents=_subagents(site.reader, sessions), title=_title(tree), first_rows=first_rows(tree),
-        shown=tree.nodes - tree.noise, selected=selected, errors=_errors(by_id), waited=_waited(tree, by_id, path),
-        panel=panel_of(site.reader, trace_id, selected, look) if selected else None,
+        sequence=sequence, look=look, trace_id=trace_id, tree=shown, totals=shown.totals, start_ns=shown.start_ns,
+        duration_ns=shown.end_ns - shown.start_ns, sessions=sessions or [f"trace:{trace_id}"],
+        subagents=_subagents(site.reader, sessions), title=shown.title, first_rows=shown.first_rows,
+        shown=shown.nodes - shown.noise, selected=selected, errors=shown.errors, waited=shown.waited,
+        is_frame=is_frame, panel=panel_of(site.reader, trace_id, selected, look) if selected else None,
     )  # fmt: skip
 
 
 def rows(site: Site, request: Request) -> Response:
-    """Every step in order of the tree as columns: 20,000 of them are some hundred kilobytes, packed."""
+    """Every step in order of the tree as columns: 20,000 of them are some hundred kilobytes, packed.
+
+    A long trace's come without ids, which no packing makes smaller; `?ids` gives these.
+    """
     trace_id = request.path_params["trace_id"]
-    kept = site.traces.get((trace_id, site.reader.sequence()))
-    if kept is None:
-        tree = trace_tree(site.reader, trace_id, has_texts=False)
-        if not tree.nodes:
-            raise HTTPException(404)
-        kept = compact(tree, critical_path(tree))
-    return Response(kept, media_type="application/json")
+    state = state_of(site.reader, trace_id)
+    shown = site.traces.make(trace_id, state, lambda: _shown(site.reader, trace_id))
+    if shown is None:
+        raise HTTPException(404)
+    told = shown.ids if "ids" in request.query_params and shown.ids else shown.rows
+    return Response(told, media_type="application/json")
+
+
+def _shown(reader: Reader, trace_id: str) -> Shown | None:
+    tree = trace_tree(reader, trace_id, has_texts=False)
+    if not tree.nodes:
+        return None
+    path = critical_path(tree)
+    by_id = {node.id: node for _, node in tree.walk()}
+    start_ns, end_ns = extent(tree)
+    told, ids = compact(tree, path, has_ids=tree.nodes <= _SPANS_MANY)
+    return Shown(
+        tree.nodes, tree.noise, tree.is_cut, tree.root.totals, start_ns, end_ns, _title(tree),
+        first_rows=[row | {"node": alone(row["node"])} for row in first_rows(tree)],
+        errors=_errors(by_id), waited=_waited(tree, by_id, path), rows=told, ids=ids,
+    )  # fmt: skip
+
+
+def _frame(reader: Reader, trace_id: str, spans: int) -> Shown:
+    """What is known of a long trace before its tree is made."""
+    where = (Match("trace_id", "=", trace_id),)
+    select: dict[str, Any] = {"first": Agg("min", "start_ns"), "last": Agg("max", "end_ns")}
+    times = reader.scan(Scan("spans", select, (*where, Match("start_ns", ">", 0)))).rows()[0]
+    start_ns = times["first"] or 0
+    end_ns = max(times["last"] or 0, start_ns + 1)
+    root = (*where, Match("parent_id", "=", ""))
+    named = reader.scan(Scan("spans", {"name": "name"}, root, order_by=(("start_ns", False),), limit=1)).data["name"]
+    title = named[0] if named and named[0] else "Trace"
+    nothing: dict[str, Any] = {"shown": [], "more": 0, "steps": []}
+    return Shown(spans, 0, False, Totals(), start_ns, end_ns, title, [], nothing, nothing, b"", b"")
 
 
 def otlp(site: Site, request: Request) -> Response:
@@ -81,13 +118,6 @@ def otlp(site: Site, request: Request) -> Response:
 def _chained(first: Any, others: Any) -> Any:
     yield first
     yield from others
-
-
-def _keep(site: Site, trace_id: str, sequence: int, kept: bytes) -> None:
-    """Keep the rows for the request that the page's script makes next."""
-    for old in list(site.traces)[: max(0, len(site.traces) - _KEPT_TRACES + 1)]:
-        site.traces.pop(old, None)
-    site.traces[trace_id, sequence] = kept
 
 
 def _title(tree: Tree) -> str:
@@ -114,7 +144,7 @@ def _errors(by_id: dict[str, Node]) -> dict[str, Any]:
     failed = [node for node in by_id.values() if node.is_error and not node.is_noise and not node.is_repeat]
     around = _above(by_id, failed)
     ordered = sorted(failed, key=lambda node: (node.id in around, node.start_ns, node.id))
-    shown = [{"node": node, "is_first": node.id not in around} for node in ordered[:_ERRORS_SHOWN]]
+    shown = [{"node": alone(node), "is_first": node.id not in around} for node in ordered[:_ERRORS_SHOWN]]
     return {"shown": shown, "more": len(ordered) - len(shown)}
 
 
@@ -145,7 +175,7 @@ def _waited(tree: Tree, by_id: dict[str, Node], path: list[Stretch]) -> dict[str
     peak = longest[0][1] if longest else 0
     return {
         "kinds": [*parts, ("nothing that is told", idle_ns)] if idle_ns > 0 else parts,
-        "steps": [{"node": by_id[id_], "wait_ns": ns, "bar": share_bar(ns, peak)} for id_, ns in longest],
+        "steps": [{"node": alone(by_id[id_]), "wait_ns": ns, "bar": share_bar(ns, peak)} for id_, ns in longest],
         "whole_ns": end_ns - start_ns,
     }
 

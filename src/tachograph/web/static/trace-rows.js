@@ -9,6 +9,7 @@ const DEPTH_SHOWN = 12;
 const FINEST = 0.15; // percent of the width: stretches nearer to each other are drawn as one
 
 export function took(us) {
+  if (us === null) return "–";
   if (us < 1000) return `${us} µs`;
   if (us < 999500) return `${Math.round(us / 1000)} ms`;
   const s = us / 1e6;
@@ -77,6 +78,7 @@ function timeCell(row) {
   const left = Math.max(0, Math.min(99.75, start));
   const right = Math.max(left + 0.25, Math.min(100, end));
   const label = element("span", "fall-took num", took(lasted[row]));
+  if (lasted[row] === null) label.title = "unknown";
   if (own !== null && own > lasted[row] / 100 && own < lasted[row]) label.append(element("span", "fall-self", ` self ${took(own)}`));
   if (end < 0 || start > 100) {
     label.prepend(end < 0 ? "‹ " : "› "); // before or after what is in sight

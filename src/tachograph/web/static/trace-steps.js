@@ -26,11 +26,16 @@ export const steps = {
 export const word = (column, row) => steps.words[steps.columns[column][row]];
 export const isOpen = (row) => !steps.closed.has(steps.columns.id[row]);
 
+// Without ids rows are known by their number until `name` gives them theirs.
 export function take(told, trace) {
   const { words, columns, path } = told;
-  const count = columns.id.length;
+  const count = columns.up.length;
   Object.assign(steps, { count, duration: Math.max(1, told.duration), words, columns, path });
-  steps.columns.id = steps.columns.id.map((id) => (id.includes(":") ? id : `${trace}:${id}`));
+  steps.columns.id = columns.id ? whole(columns.id, trace) : Array.from(columns.up, (_, row) => `#${row}`);
+  for (const column of ["name", "at"]) {
+    let sum = 0; // told from row to row
+    steps.columns[column] = columns[column].map((since) => (sum += since));
+  }
   steps.parents = Int32Array.from(steps.columns.up, (up, row) => (up ? row - up : -1));
   steps.waits = new Float64Array(count);
   told.path.row.forEach((row, at) => {
@@ -39,6 +44,15 @@ export function take(told, trace) {
     while (steps.columns.flags[step] & NOISE && steps.parents[step] >= 0) step = steps.parents[step];
     if (step !== row) steps.waits[step] += told.path.took[at];
   });
+}
+
+const whole = (ids, trace) => ids.map((id) => (id.includes(":") ? id : `${trace}:${id}`));
+export const isNamed = (row) => !steps.columns.id[row].startsWith("#");
+
+export function name(ids, trace) {
+  const named = whole(ids, trace);
+  steps.closed = new Set([...steps.closed].map((id) => (id.startsWith("#") ? named[Number(id.slice(1))] : id)));
+  steps.columns.id = named;
 }
 
 // Which rows are in sight: without inner steps, which what stands below them moves up from, and what is collapsed.
@@ -137,8 +151,8 @@ export function search(text) {
   const inWord = steps.words.map((one) => one.toLowerCase().includes(wanted));
   steps.hits = new Uint8Array(steps.count);
   for (let row = 0; row < steps.count; row++) {
-    const isNamed = inWord[name[row]] || inWord[role[row]] || inWord[detail[row]];
-    if (isNamed || inWord[also[row]] || inWord[error[row]] || id[row].includes(wanted)) {
+    const isSaid = inWord[name[row]] || inWord[role[row]] || inWord[detail[row]];
+    if (isSaid || inWord[also[row]] || inWord[error[row]] || id[row].includes(wanted)) {
       steps.hits[row] = 1;
       steps.hitCount++;
     }

@@ -1,7 +1,7 @@
 // The page of a trace: fetches the steps, and does what mouse and keyboard ask of tree, times and panel.
 
 import { ROW_PX, draw as drawRows, element, took } from "./trace-rows.js";
-import { ERROR, fold, isOpen, nextRow, search, shape, steps, take, unfold } from "./trace-steps.js";
+import { ERROR, fold, isNamed, isOpen, name, nextRow, search, shape, steps, take, unfold } from "./trace-steps.js";
 import * as time from "./trace-time.js";
 
 const PANEL_MS = 90; // between a step's selection and its panel: whoever walks through steps wants the last one's
@@ -101,6 +101,7 @@ function select(row, isQuiet) {
   else if (top + ROW_PX > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW_PX - box.clientHeight;
   time.keepInSight(row);
   drawSoon();
+  if (!isNamed(row)) return; // the page selects it again once its id is known
   const id = steps.columns.id[row];
   if (!isQuiet && id !== lastPanel) {
     clearTimeout(panelTimer);
@@ -263,7 +264,14 @@ async function load() {
   if (!answer.ok) return false;
   const kept = steps.count && steps.selected >= 0 ? steps.columns.id[steps.selected] : box.dataset.selected;
   const [wasWhole, { from, to }] = [!steps.count || time.isWhole(), time.view];
-  take(await answer.json(), decodeURIComponent(base.split("/").pop()));
+  const told = await answer.json();
+  const trace = decodeURIComponent(base.split("/").pop());
+  const hasIds = Boolean(told.columns.id);
+  take(told, trace);
+  if (!hasIds) {
+    const named = nameRows(told.state, trace);
+    if (kept) await named; // what is selected is known by its id
+  }
   steps.selected = kept ? steps.columns.id.indexOf(kept) : -1;
   search(find.value);
   reshape();
@@ -271,6 +279,32 @@ async function load() {
   else time.show(from, to);
   sayFound();
   return true;
+}
+
+// The ids of a long trace come after its rows.
+async function nameRows(state, trace) {
+  const answer = await fetch(`${base}/rows?ids=1`, { credentials: "same-origin" });
+  const told = answer.ok ? await answer.json() : null;
+  if (told?.state !== state) return; // it has grown meanwhile: the next rows come with the next refresh
+  name(told.id, trace);
+  if (steps.selected >= 0) select(steps.selected);
+  if (find.value) {
+    search(find.value);
+    sayFound();
+  }
+  drawSoon();
+}
+
+// What the server says of a long trace only when its tree is made.
+async function showFacts() {
+  const facts = document.getElementById("facts");
+  if (!("frame" in facts.dataset)) return;
+  const answer = await fetch(location.href, { credentials: "same-origin" });
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  facts.replaceChildren(...page.getElementById("facts").childNodes);
+  facts.dataset.shown = facts.innerHTML;
+  delete facts.dataset.frame;
 }
 
 function become() {
@@ -294,5 +328,6 @@ if (await load()) {
   draw();
   tellTimes();
   performance.mark("trace:ready");
+  showFacts();
   document.addEventListener("tachograph:refreshed", load);
 }
