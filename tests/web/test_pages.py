@@ -17,8 +17,8 @@ from tachograph.scan import Agg, Match, Scan
 from tachograph.store.duckdb import DuckStore, open_store
 from tachograph.web import units
 from tachograph.web.conversation import STEPS_MAX
-from tachograph.web.waterfall import FIRST_ROWS
 from tachograph.web.rendering import path_of
+from tachograph.web.waterfall import FIRST_ROWS
 
 # What our own templates use; anything else on a page came from somebody's text.
 TAGS = frozenset(

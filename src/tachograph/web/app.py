@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from tachograph.errors import Busy, ConfigError, QueryError
 from tachograph.scan import Reader
+from tachograph.web import addresses
 from tachograph.web.access import Access
 from tachograph.web.api import endpoints, owner
 from tachograph.web.api.answers import PREFIX, Failure, Fault, answer
@@ -79,6 +80,7 @@ def create_app(
     access = Access(web_token, viewer_token, clock)
     site = Site(reader, clock, timezone, otlp, bool(web_token), here=here or Here())
 
+    addresses.register()
     routes = [
         *_pages(site),
         Route("/live", live(reader, is_stopping)),
@@ -120,13 +122,13 @@ def _pages(site: Site) -> list[Route]:
         page("/complete", completing.completing),
         page("/compare", compare.compared),
         page("/compare/sessions", compare_sessions.compare_sessions),
-        page("/sessions/{session_id:path}/export.{form}", session.file),
-        page("/sessions/{session_id:path}", session.session),
+        page("/sessions/{session_id:text}/export.{form}", session.file),
+        page("/sessions/{session_id:text}", session.session),
         page("/traces/{trace_id}", trace.trace),
         page("/traces/{trace_id}/rows", trace.rows),
         page("/traces/{trace_id}/panel", panel.panel),
         page("/traces/{trace_id}/otlp", trace.otlp),
-        page("/calls/{call_id:path}", call.call),
+        page("/calls/{call_id:text}", call.call),
         page("/texts/{hash}", text.text),
         page("/texts/{hash}/images/{number:int}", text.image),
     ]

@@ -117,4 +117,4 @@ def _route(site: Site, endpoint: Endpoint) -> Route:
             return failure(error)
 
     # Ids may hold a slash; only what stands behind an id ends it.
-    return Route(PREFIX + endpoint.path.replace("}", ":path}"), respond, methods=["GET"])
+    return Route(PREFIX + endpoint.path.replace("}", ":text}"), respond, methods=["GET"])
