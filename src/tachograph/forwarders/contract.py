@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -139,4 +139,17 @@ class Feed(Protocol):
 
     def read(self, since: int, until: int, memory: Memory) -> Iterator[list[Item]]:
         """The records that the commits after `since` up to `until` brought or changed, some at a time, in order."""
+        ...
+
+
+@runtime_checkable
+class PendingFeed(Feed, Protocol):
+    """A feed some of whose records are ready only when nothing more has come for a while."""
+
+    def is_due(self, until_ns: int, memory: Memory) -> bool:
+        """Whether some are ready; `until_ns`: all that was committed before has been read."""
+        ...
+
+    def due(self, until_ns: int, until: int, memory: Memory) -> Iterator[list[Item]]:
+        """Those that are ready; `until` is the last commit that was read."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from tachograph.errors import Busy, ConfigError, Rejected
-from tachograph.forwarders.contract import CALLS, STEPS, Feed, Forwarder, Item, Part
+from tachograph.forwarders.contract import CALLS, STEPS, Feed, Forwarder, Item, Part, PendingFeed
 from tachograph.pipeline.progress import Letter, Progress, Remembered, State
 from tachograph.scan import Agg, Match, Reader, Scan
 
@@ -62,7 +62,7 @@ class Delivery:
         wait_ns = self.state.retry_ns - self._clock()
         if wait_ns > 0:
             return min(wait_ns / _S, FLUSH_S)  # not for the whole of it: somebody may ask to begin again
-        self._round = self._round or self._wanted() or self._next()
+        self._round = self._round or self._wanted() or self._next() or self._due()
         if self._round is None:
             return FLUSH_S
         try:
@@ -110,6 +110,15 @@ class Delivery:
         since = self.state.cursor
         items = (some for feed in self._feeds for some in feed.read(since, until, memory))
         return _Round(items, memory, until, lost)
+
+    def _due(self) -> _Round | None:
+        """What is ready since nothing more came of it."""
+        until_ns, memory = self._clock() - self._hold_ns, Remembered(self._progress, self.name)
+        ready = [f for f in self._feeds if isinstance(f, PendingFeed) and f.is_due(until_ns, memory)]
+        if not ready:
+            return None
+        until = self.state.cursor
+        return _Round((some for feed in ready for some in feed.due(until_ns, until, memory)), memory, until, 0)
 
     def _wanted(self) -> _Round | None:
         """A refused piece that somebody asked to send again."""

@@ -87,6 +87,7 @@ class Growth:
             name=row["name"],
             start_ns=start_ns,
             end_ns=max(start_ns, row["end_ns"] or 0),
+            has_ended=(row["end_ns"] or 0) > start_ns,
             is_error=bool(row["is_error"]),
             is_noise=bool(row["is_noise"]),
             trace_id=key[0],
@@ -274,6 +275,7 @@ def _merge_event(
     if node.origin == "event" and row["time_ns"]:
         node.start_ns = min(node.start_ns, row["time_ns"] - (row["duration_ns"] or 0))
         node.end_ns = max(node.end_ns, row["time_ns"])
+        node.has_ended = node.end_ns > node.start_ns
     if row["is_error"] and node.role != PROMPT:
         node.is_error = True
         node.error = node.error or row["error_message"] or row["error_type"]

@@ -60,6 +60,7 @@ class Node(Struct, eq=False, gc=False):
     name: str = ""
     start_ns: int = 0
     end_ns: int = 0
+    has_ended: bool = False  # a record of its own says when; else `end_ns` may be that of what lies below
     is_error: bool = False
     is_noise: bool = False
     is_repeat: bool = False  # tells of a call or tool run that another node stands for
