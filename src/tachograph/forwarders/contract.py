@@ -53,6 +53,9 @@ class Step(Struct):
     result: str = ""
     prompt: str = ""  # what the user asked for, of a prompt
     answer: str = ""  # the last words of the agent, of a prompt
+    root_id: str = ""  # the span id of the step at the top of this one in its trace, its own where it is that
+    root_role: str = ""
+    is_later_prompt: bool = False  # that one is a prompt, and its recorded trace has others before it
 
 
 class Item(Struct):
