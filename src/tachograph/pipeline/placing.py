@@ -40,6 +40,8 @@ class Placed(Struct, eq=False):
     prompt_id: str = ""
     subagent: str = ""
     is_over: bool = True
+    is_later_prompt: bool = False  # as Step.is_later_prompt
+    root: Placed | None = None  # the step at the top in the same trace, None = itself
     also: list[Node] = field(default_factory=list)  # other records of the same call, one around the other
     below: list[Placed] = field(default_factory=list)
 
@@ -108,7 +110,20 @@ def place(tree: Tree, told: Told, open_spans: Collection[str], is_quiet: bool) -
                 above.also.append(node)
         under = _with_ends(node, open_spans, (is_over and is_step(node)) or is_quiet)
         todo.extend((child, mine, around, child_is_over) for child, child_is_over in reversed(under))
+    _find_roots(placed)
     return placed
+
+
+def _find_roots(placed: list[Placed]) -> None:
+    """Say of each step what is at its top; steps come parents first, siblings in time."""
+    prompted: set[bytes] = set()
+    for one in placed:
+        above = one.above
+        if above is not None and above.ids.trace_id == one.ids.trace_id:
+            one.root, one.is_later_prompt = above.root or above, above.is_later_prompt
+        elif one.node.role == PROMPT:
+            one.is_later_prompt = one.ids.trace_id in prompted
+            prompted.add(one.ids.trace_id)
 
 
 def is_step(node: Node) -> bool:

@@ -238,6 +238,7 @@ class Steps:
         node, mode = one.node, self._destination.privacy
         above = one.above
         is_one_trace = above is not None and above.ids.trace_id == one.ids.trace_id
+        root = one.root or one
         return Step(
             trace_id=one.ids.trace_id.hex(),
             span_id=one.ids.span_id.hex(),
@@ -257,6 +258,9 @@ class Steps:
             error_message=privacy.fit_text(node.error, mode) if node.is_error else "",
             call=None if call is None else fit_call(dict(call), mode),
             is_over=one.is_over,
+            root_id=root.ids.span_id.hex(),
+            root_role=root.node.role,
+            is_later_prompt=one.is_later_prompt,
         )
 
     def _time_ns(self, seq: int) -> int:
