@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from urllib.parse import urlsplit
 
 from tachograph.config import OTLP_HTTP, Address, Settings, surroundings
 from tachograph.errors import ConfigError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from tachograph.pipeline import Followed, Follower
+    from tachograph.pipeline.forwarding import Forwarding, Standing
     from tachograph.pricing import Prices
     from tachograph.store.contract import Store
     from tachograph.web.api.owner import Deeds
@@ -56,6 +58,7 @@ class Server:
         self._is_stopping = threading.Event()
         self.api_token = secrets.token_urlsafe(32)
         self.follower: Follower | None = None
+        self.forwarding: Forwarding | None = None
 
     def start(self) -> None:
         """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
@@ -68,6 +71,10 @@ class Server:
     def followed(self) -> list[Followed]:
         """How far the files of agents are read."""
         return self.follower.state() if self.follower else []
+
+    def standings(self) -> list[Standing]:
+        """What is forwarded, and how far."""
+        return self.forwarding.standings() if self.forwarding else []
 
     def stop(self) -> None:
         """Take nothing more, answer what is under way, commit, settle, close; in this order."""
@@ -94,8 +101,41 @@ class Server:
         housekeeping = Housekeeping(self.store, settings, self._clock)
         opened.callback(housekeeping.close)
         self._open_doors(opened)
+        self._forward(opened)
         self._open_pages(opened)
         self._follow(opened)
+
+    def _forward(self, opened: ExitStack) -> None:
+        """Send to every destination what it may have; raises ConfigError for the first that is wrong."""
+        from tachograph.registry import FORWARDERS
+
+        settings, environment = self.settings, surroundings(self.settings).environment
+        if not settings.forwarders and not any(kind.from_environment(environment) for kind in FORWARDERS.values()):
+            return
+        from tachograph.pipeline import routing
+        from tachograph.pipeline.forwarding import Forwarding
+        from tachograph.pipeline.progress import FILE_NAME, Progress
+
+        chosen = routing.known(settings.forwarders, environment)
+        routes, loops = routing.routes(chosen, environment, self._leads_here)
+        for one in loops:
+            say("warning", f"{one.where}: {routing.address(one)} is this server; nothing is forwarded there")
+        if routes:
+            progress = Progress(settings.home / FILE_NAME)
+            feeds = routing.feeds_from(self.store)
+            self.forwarding = Forwarding(routes, feeds, self.store, progress, self.telemetry, self._clock)
+            self.forwarding.start()
+            opened.callback(self.forwarding.close)
+
+    def _leads_here(self, address: str) -> bool:
+        """Whether an address is one of the doors of this process."""
+        try:
+            parts = urlsplit(address if "://" in address else f"//{address}")
+            host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        except ValueError:
+            return False
+        ports = {door.port for door in self.addresses.values()}
+        return port in ports and is_own_host(host)
 
     def _follow(self, opened: ExitStack) -> None:
         """Read what agents write into files, once all that may fail has gone well."""
@@ -187,6 +227,27 @@ class Server:
         door = HttpDoor(name, address, app)
         opened.callback(door.close)
         self.addresses[name] = door.address
+
+
+def as_shown(standing: Standing, now_ns: int) -> dict[str, Any]:
+    """A standing in the words of the page of destinations."""
+    state = standing.state
+    is_open = standing.word == "refusing" or (standing.word == "waiting" and state.retry_ns > now_ns)
+    return {
+        "name": standing.name,
+        "kind": standing.kind,
+        "url": standing.address,
+        "signals": standing.signals,
+        "circuit": "open" if is_open else "half-open" if standing.word == "waiting" else "closed",
+        "lag_commits": standing.lag_commits,
+        "lag_s": standing.lag_ns / 1_000_000_000,
+        "records_per_s": standing.per_minute / 60,
+        "sent": state.sent,
+        "failed": state.failed,
+        "dead_letters": standing.refused_kept,
+        "answered_ns": state.answered_ns or None,
+        "answer": state.answer,
+    }
 
 
 class HttpDoor:
@@ -314,6 +375,18 @@ def listen(name: str, address: Address) -> socket.socket:
             if free
             else "choose an address of this machine",
         ) from None
+
+
+def is_own_host(host: str) -> bool:
+    """Whether a host is this machine, as far as that can be told without asking anybody."""
+    if Address(host, 0).is_loopback or host in ("0.0.0.0", "::", socket.gethostname()):
+        return True
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
+        _bound(family, where).close()
+    except OSError:
+        return False  # a name, or the address of another machine
+    return True
 
 
 def listen_on_localhost_too(name: str, address: Address) -> list[socket.socket]:

@@ -6,14 +6,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from tachograph.errors import Busy, ConfigError, Rejected
-from tachograph.forwarders.contract import CALLS, STEPS, Feed, Forwarder, Item, Part, PendingFeed
+from tachograph.errors import Busy, ConfigError, Rejected, TachographError
+from tachograph.forwarders.contract import CALLS, STEPS, Accepted, Feed, Forwarder, Item, Part, PendingFeed
 from tachograph.pipeline.progress import Letter, Progress, Remembered, State
+from tachograph.redaction import redact_text
 from tachograph.scan import Agg, Match, Reader, Scan
 
 WINDOW_RECORDS: Final = 5000  # then the cursor is kept: what a killed process sends twice at most
 WINDOW_COMMITS: Final = 500
 FLUSH_S: Final = 5.0  # between looks when there is nothing to send
+STUMBLES_MAX: Final = 3  # after so many errors that nobody foresaw a request counts as refused
 BACK_OFF_S: Final = 1.0  # after the first failure; then twice as long each time, up to
 BACK_OFF_S_MAX: Final = 300.0
 RETRY_AFTER_S_MAX: Final = 3600  # a destination may ask for more: it is tried again after an hour
@@ -62,10 +64,10 @@ class Delivery:
         wait_ns = self.state.retry_ns - self._clock()
         if wait_ns > 0:
             return min(wait_ns / _S, FLUSH_S)  # not for the whole of it: somebody may ask to begin again
-        self._round = self._round or self._wanted() or self._next() or self._due()
-        if self._round is None:
-            return FLUSH_S
         try:
+            self._round = self._round or self._wanted() or self._next() or self._due()
+            if self._round is None:
+                return FLUSH_S
             self._send(self._round)
         except (Busy, ConfigError) as error:
             self._put_off(error)
@@ -89,11 +91,11 @@ class Delivery:
 
     def _next(self) -> _Round | None:
         """The next window, None where nothing is left to look at."""
-        until_ns = self._clock() - self._hold_ns
-        limit = self._settled() if {CALLS, STEPS} & set(self.forwarder.feeds) else None
-        where = [Match("seq", ">", self.state.cursor), Match("time_ns", "<=", until_ns)]
-        if limit is not None:
-            where.append(Match("seq", "<=", limit))
+        where = [Match("seq", ">", self.state.cursor)]
+        if self._hold_ns:
+            where.append(Match("time_ns", "<=", self._clock() - self._hold_ns))
+        if {CALLS, STEPS} & set(self.forwarder.feeds):
+            where.append(Match("seq", "<=", self._settled()))
         names = ("seq", "spans", "events", "points")
         scan = Scan("commits", {n: n for n in names}, tuple(where), order_by=(("seq", False),), limit=WINDOW_COMMITS)
         commits = self._reader.scan(scan).rows()
@@ -129,7 +131,7 @@ class Delivery:
         keys = set(letter.keys)
         read = (some for feed in self._feeds for some in feed.read(letter.first_seq - 1, letter.last_seq, memory))
         items = ([item for item in some if item.key in keys] for some in read)
-        return _Round(items, memory, self.state.cursor, 0, letter.id)
+        return _Round(items, memory, self.state.cursor, 0, letter)
 
     def _settled(self) -> int:
         rows = self._reader.scan(Scan("meta", {"value": "value"}, (Match("key", "=", "settled_seq"),))).rows()
@@ -147,11 +149,32 @@ class Delivery:
         while True:
             while doing.unsent:
                 self._send_some(doing)
-            some = next(doing.items, None)
-            if some is None:
-                return
-            if some:
-                doing.unsent.extend(self._pieces(self.forwarder.convert(some, doing.memory)))
+            try:
+                some = next(doing.items, None)
+                if some is None:
+                    return
+                doing.unsent.extend(self._pieces(self._converted(some, doing)))
+            except BaseException:
+                self._round = None  # what is read cannot be gone on with: the window is read again
+                raise
+
+    def _converted(self, items: Sequence[Item], doing: _Round) -> list[Part]:
+        """Parts of the items; one that cannot be told, for a reason nobody foresaw, is set aside alone."""
+        if not items:
+            return []
+        doing.keys.update(item.key for item in items if doing.letter is not None)
+        before = dict(doing.memory.changes)
+        try:
+            return self.forwarder.convert(items, doing.memory)
+        except TachographError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad record must not hold up all that come after it
+            doing.memory.changes = before
+            if len(items) > 1:
+                return [part for item in items for part in self._converted([item], doing)]
+            self.state.answer = _short(f"not told: {type(error).__name__}: {error}")
+            self._set_aside(doing, "", [Part(items[0], "", None)], 1)
+            return []
 
     def _pieces(self, parts: Sequence[Part]) -> Iterator[tuple[str, list[Part]]]:
         """Parts in requests: of one route each, in order, and within the bounds."""
@@ -173,7 +196,7 @@ class Delivery:
     def _send_some(self, doing: _Round) -> None:
         route, parts = doing.unsent[0]
         try:
-            accepted = self.forwarder.send(route, parts)
+            accepted = self._sent(route, parts)
         except Rejected as error:
             self._answered(f"{error.status}: {error.what}")
             doing.unsent.popleft()
@@ -190,6 +213,17 @@ class Delivery:
             self._set_aside(doing, route, parts, min(accepted.rejected, len(parts)))
         self.state.sent += len(parts) - min(accepted.rejected, len(parts))
         self.state.taken_ns = self._clock()
+
+    def _sent(self, route: str, parts: Sequence[Part]) -> Accepted:
+        try:
+            return self.forwarder.send(route, parts)
+        except TachographError:
+            raise
+        except Exception as error:  # again a few times, then for each record alone, and so set aside
+            what = f"not sent: {type(error).__name__}: {error}"
+            if self.state.failures < STUMBLES_MAX:
+                raise Busy(what) from error
+            raise Rejected(what) from error
 
     def _answered(self, answer: str) -> None:
         self.state.requests += 1
@@ -209,6 +243,7 @@ class Delivery:
         state = self.state
         state.requests += 1
         state.failures += 1
+        state.failed += 1
         back_off_s = min(BACK_OFF_S * 2 ** min(state.failures - 1, 20), BACK_OFF_S_MAX)
         wait_s = back_off_s * (0.5 + self._jitter() / 2)
         if isinstance(error, Busy):
@@ -221,27 +256,34 @@ class Delivery:
     def _keep(self, doing: _Round) -> None:
         self.state.cursor = doing.until
         self.state.lost += doing.lost
-        is_again = doing.letter_id is not None  # what is remembered knows these records already
-        changes = () if is_again else doing.memory.changes.items()
-        self._progress.save(self.name, self.state, changes, doing.letters)
-        if doing.letter_id is not None:
-            self._progress.forget_letters([doing.letter_id])
+        letter = doing.letter
+        if letter is None:
+            self._progress.save(self.name, self.state, doing.memory.changes.items(), doing.letters)
+            return
+        if not doing.keys:
+            self.state.lost += 1  # nothing of it is kept any more
+        self.state.refused = max(0, self.state.refused - letter.rejected)
+        # What is remembered knows these records already.
+        self._progress.save(self.name, self.state, (), doing.letters, forgotten=(letter.id,))
 
 
 class _Round:
     """One window on its way: what is read, what is converted and not yet taken, and what was refused."""
 
     def __init__(
-        self, items: Iterator[list[Item]], memory: Remembered, until: int, lost: int, letter_id: int | None = None
+        self, items: Iterator[list[Item]], memory: Remembered, until: int, lost: int, letter: Letter | None = None
     ) -> None:
         self.items = items
         self.memory = memory
         self.until = until
         self.lost = lost
-        self.letter_id = letter_id
+        self.letter = letter
+        self.keys: set[str] = set()  # of a letter: those that are still kept
         self.unsent: deque[tuple[str, list[Part]]] = deque()
         self.letters: list[Letter] = []
 
 
 def _short(text: str) -> str:
+    """What a destination answered, fit to be kept and shown: it may hold anything."""
+    text = redact_text("".join(c if c.isprintable() else " " for c in text[: 4 * ANSWER_CHARS]))
     return text if len(text) <= ANSWER_CHARS else text[: ANSWER_CHARS - 1] + "…"

@@ -122,10 +122,7 @@ class Calls:
 
 def fit_call(row: dict[str, Any], mode: str) -> dict[str, Any]:
     """A row of `calls` as the destination may have it."""
-    row["error_message"] = privacy.fit_text(row["error_message"] or "", mode)
-    if mode != "full":
-        row["user"] = privacy.masked(row["user"] or "")
-    return row
+    return privacy.fit_row(row, mode)
 
 
 def _item(key: str, row: dict[str, Any], record: Span | Event | Point | dict[str, Any]) -> Item:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from typing import Final
 
 from msgspec import Struct
@@ -98,10 +98,8 @@ class Forwarding:
     def close(self) -> None:
         """End; a destination that hangs is left behind, and what it has not taken is sent after the next start."""
         self._is_closing.set()
-        until = time.monotonic() + CLOSE_S
-        for runner in self._runners:
-            runner.thread.join(max(0.0, until - time.monotonic()))
-        if not any(runner.thread.is_alive() for runner in self._runners):
+        _, left_behind = wait([runner.ended for runner in self._runners if runner.thread.ident], CLOSE_S)
+        if not left_behind:
             self._progress.close()
 
     def standings(self) -> list[Standing]:
@@ -129,6 +127,7 @@ class _Runner:
         self._is_closing = is_closing
         self._clock = clock
         self._taken: deque[tuple[int, int]] = deque()
+        self.ended: Future[None] = Future()
         self.thread = threading.Thread(target=self._run, name=f"forward-{delivery.name}", daemon=True)
 
     def _run(self) -> None:
@@ -146,6 +145,7 @@ class _Runner:
                 wait_s = STUMBLE_S
             self._count(before)
         self.delivery.close()
+        self.ended.set_result(None)
 
     def _count(self, before: tuple[int, int, int]) -> None:
         state = self.delivery.state

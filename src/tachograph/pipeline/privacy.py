@@ -1,23 +1,39 @@
 """What a destination may have of a record: secrets never, personal data and texts as its privacy mode says.
 
-`full`: everything that is kept, without secrets. `redacted`: and without e-mail addresses and names of home folders.
-`none`: and without any text of prompts, answers, tools and errors; sizes stay.
+`full`: everything that is kept, without secrets. `redacted`: and without e-mail addresses and the names of users and of
+their home folders. `none`: and without any text of prompts, answers, tools and errors; sizes stay.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 
-from tachograph.model import Batch, Event, Point, Source, Span
+from tachograph.model import Attributes, Batch, Event, Point, Source, Span
 from tachograph.redaction import redact, redact_text
 
-_MAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}(?![\w-])")
-_HOME: Final = re.compile(r"((?:/home/|/Users/|[\\/]+Users[\\/]+))([^\s\\/\"':;,<>|]{1,64})")
+# An address ends in letters, so that versions (left-pad@1.3.0) are none; git@ is everybody.
+_MAIL: Final = re.compile(r"(?<![\w.+%-])(?!git@)[\w.+%-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
+# /home/NAME, /Users/NAME, C:\Users\NAME at any depth of quoting, and the folders that agents name after those.
+_HOME: Final = re.compile(
+    r"(/home/|/Users/|\\+Users\\+|(?:/|^)-(?:home|Users)-)"
+    r"((?<=\\)[^\\/:*?\"<>|\r\n]{1,64}(?=\\)|(?<=-)[A-Za-z0-9_]{1,64}|(?<=[/\\])[^\s\\/\"':;,<>|)\]}]{1,64})"
+)
+_USER_KEY: Final = re.compile(
+    r"(?i)(?:.*[._-])?(?:end_?)?user(?:[._-]?(?:id|name|email|full_?name|hash|login|account[._-]?(?:uu)?id))?"
+    r"|(?:.*[._-])?(?:user|account)_?(?:uu)?id|(?:.*[._-])?(?:username|e?mail(?:_address)?|owner|author|login)"
+)
+_PSEUDONYM: Final = re.compile("user-[0-9a-f]{12}")
 _PSEUDONYM_BYTES: Final = 6
+# Attributes that hold what an error said, which quotes what went wrong: texts.
+_ERROR_KEY: Final = re.compile(
+    r"(?i)(?:.*[._-])?(?:error|exception|status|failure)?[._-]?"
+    r"(?:message|msg|stack_?trace|stack|traceback|description|details?|error|(?<!finish_)(?<!stop_)reason|summary|title)"
+)
 
 
 def fit(batch: Batch, mode: str) -> None:
@@ -30,13 +46,13 @@ def fit(batch: Batch, mode: str) -> None:
     for records in groups:
         for record in records:
             sources[id(record.source)] = record.source
-            if mode == "none" and isinstance(record, Span):
-                record.status_message = ""
-            _mask_fields(record)
             if mode == "none":
-                record.attributes = without_errors(record.attributes)
-                _drop_inner_errors(record)
+                _drop_texts(record)
+            _mask_fields(record)
     for source in sources.values():
+        if mode == "none":
+            source.resource = _without_texts(source.resource)
+            source.scope_attributes = _without_texts(source.scope_attributes)
         _mask_fields(source)
 
 
@@ -46,6 +62,18 @@ def fit_text(text: str, mode: str) -> str:
         return ""
     found = redact_text(text)
     return found if mode == "full" else masked(found)
+
+
+def fit_row(row: dict[str, Any], mode: str) -> dict[str, Any]:
+    """A row of the store without texts of its own (a call, a session) as the destination may have it, in place."""
+    for name, value in row.items():
+        if isinstance(value, str) and value:
+            found = redact_text(value)
+            row[name] = found if mode == "full" else pseudonym(found) if name == "user" else masked(found)
+    for name in ("error_message", "title") if mode == "none" else ():
+        if name in row:
+            row[name] = ""
+    return row
 
 
 def masked(text: str) -> str:
@@ -58,32 +86,71 @@ def masked(text: str) -> str:
 
 
 def pseudonym(name: str) -> str:
-    """`user-` and 12 hex digits that stand for a person's name."""
+    """`user-` and 12 hex digits that stand for a person's name, "" for none; of a pseudonym the same."""
+    if not name or _PSEUDONYM.fullmatch(name):
+        return name
     return "user-" + blake2b(name.lower().encode("utf-8", "replace"), digest_size=_PSEUDONYM_BYTES).hexdigest()
 
 
-# Attributes that hold what an error said, which quotes what went wrong: texts.
-_ERROR_KEY: Final = re.compile(r"(?:.*[._])?(?:message|stacktrace|stack|description|detail|error|reason)")
+@lru_cache(maxsize=8192)
+def _is_user(key: str) -> bool:
+    return _USER_KEY.fullmatch(key) is not None
 
 
-def without_errors(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes without the words of errors; their types stay."""
-    return {
-        key: value
-        for key, value in attributes.items()
-        if not (isinstance(value, str) and _ERROR_KEY.fullmatch(key) and not key.endswith("type"))
-    }
+@lru_cache(maxsize=8192)
+def _is_of_error(key: str) -> bool:
+    return _ERROR_KEY.fullmatch(key) is not None
 
 
-def _drop_inner_errors(record: Span | Event | Point) -> None:
+def _drop_texts(record: Span | Event | Point) -> None:
+    """What redaction's `none` leaves and a destination still may not have: the words of errors, and bodies."""
+    if isinstance(record, Point):
+        record.attributes = _without_texts(record.attributes)
+        return
+    record.attributes = _without_errors(record.attributes)
+    for content in record.contents or ():  # what no dialect knows, and is too long to be anything but a text
+        size = f"{content.key}.size_bytes"
+        record.attributes[size] = record.attributes.get(size, 0) + sum(
+            len(one.encode("utf-8", "replace")) for one in content.pieces
+        )
+    record.contents = None
     if isinstance(record, Span):
+        record.status_message = ""
         for inner in (*(record.events or ()), *(record.links or ())):
-            inner["attributes"] = without_errors(inner.get("attributes") or {})
-    elif isinstance(record, Event):
-        if isinstance(record.body, str):
-            record.body = None
-        elif isinstance(record.body, dict):
-            record.body = without_errors(record.body)
+            inner["attributes"] = _without_errors(inner.get("attributes") or {})
+    else:
+        record.body = _without_words(record.body)
+
+
+def _without_texts(attributes: Attributes) -> Attributes:
+    """Attributes as those of a span lose their texts: of who sent it, and of points, redaction drops none."""
+    span = Span(Source({}), "", "", "", "", 0, 0, 0, attributes)
+    redact(Batch(spans=[span]), "none")
+    return _without_errors(span.attributes)  # type: ignore[no-any-return]
+
+
+def _without_errors(value: Any) -> Any:
+    """Attributes without the words of errors, at any depth; their types stay."""
+    if isinstance(value, list):
+        return [_without_errors(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept: Attributes = {}
+    for key, item in value.items():
+        if not (isinstance(item, str) and _is_of_error(key)):
+            kept[key] = _without_errors(item)
+    return kept
+
+
+def _without_words(value: Any) -> Any:
+    """A body without its texts, None where nothing is left: what lies in it has no names to go by."""
+    if isinstance(value, str):
+        return None
+    if isinstance(value, list):
+        return [item for item in map(_without_words, value) if item is not None] or None
+    if isinstance(value, dict):
+        return {key: item for key, one in value.items() if (item := _without_words(one)) is not None} or None
+    return value
 
 
 def _mask_fields(struct: msgspec.Struct) -> None:
@@ -99,7 +166,13 @@ def _masked(value: Any) -> Any:
     if isinstance(value, list):
         return [_masked(item) for item in value]
     if isinstance(value, dict):
-        return {key: _masked(item) for key, item in value.items()}
+        return {masked(key): _masked_member(key, item) for key, item in value.items()}
     if isinstance(value, msgspec.Struct):
         _mask_fields(value)
     return value
+
+
+def _masked_member(key: str, value: Any) -> Any:
+    if isinstance(value, str) and _is_user(key):
+        return pseudonym(value)
+    return _masked(value)

@@ -30,6 +30,7 @@ class State(Struct, omit_defaults=True):
     lost: int = 0  # commits that retention forgot before they were sent
     requests: int = 0
     failures: int = 0  # in a row, since the last answer that was good
+    failed: int = 0  # requests that did not go well, in all
     retry_ns: int = 0  # not before
     answer: str = ""  # the last one
     answered_ns: int = 0
@@ -97,8 +98,12 @@ class Progress:
         memory: Iterable[tuple[str, bytes | None]] = (),
         letters: Sequence[Letter] = (),
         is_rewound: bool = False,
+        forgotten: Iterable[int] = (),
     ) -> None:
-        """Keep all of it in one transaction. `is_rewound`: the wish to begin again is fulfilled."""
+        """Keep all of it in one transaction. `is_rewound`: the wish to begin again is fulfilled.
+
+        `forgotten` are letters that were sent again, or cannot be any more.
+        """
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
@@ -113,6 +118,7 @@ class Progress:
                 self._db.execute(
                     "INSERT INTO refused (destination, letter) VALUES (?, ?)", (name, msgspec.msgpack.encode(letter))
                 )
+            self._db.executemany("DELETE FROM refused WHERE id = ?", [(one,) for one in forgotten])
 
     def _remember(self, name: str, key: str, value: bytes | None) -> None:
         if value is None:
@@ -131,9 +137,10 @@ class Progress:
         return [str(row[0]) for row in self._rows(asked, name, prefix, prefix + "\U0010ffff")]
 
     def letters(self, name: str = "", is_wanted: bool = False, limit: int = 1000) -> list[Letter]:
-        """What was refused, newest first; `is_wanted`: only what somebody asked to send again."""
+        """What was refused, newest first; `is_wanted`: only what somebody asked to send again, oldest first."""
         asked = "SELECT id, destination, letter FROM refused WHERE (? = '' OR destination = ?) AND is_wanted >= ?"
-        rows = self._rows(f"{asked} ORDER BY id DESC LIMIT ?", name, name, int(is_wanted), limit)
+        order = "ASC" if is_wanted else "DESC"
+        rows = self._rows(f"{asked} ORDER BY id {order} LIMIT ?", name, name, int(is_wanted), limit)
         return [_letter(*row) for row in rows]
 
     def count_letters(self, name: str) -> int:
@@ -145,12 +152,6 @@ class Progress:
         with self._lock:
             asked = "UPDATE refused SET is_wanted = 1 WHERE (? = '' OR destination = ?) AND (? IS NULL OR id = ?)"
             return self._db.execute(asked, (name, name, letter_id, letter_id)).rowcount
-
-    def forget_letters(self, ids: Iterable[int]) -> None:
-        """They were sent again, or cannot be any more."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("DELETE FROM refused WHERE id = ?", [(one,) for one in ids])
 
     def _rows(self, asked: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from tachograph.destinations import Destination
-from tachograph.forwarders.contract import Item, Memory, Step
+from tachograph.forwarders.contract import AGAIN, Item, Memory, Step
 from tachograph.model import MODEL_CALL, SUBAGENT
 from tachograph.pipeline import privacy
 from tachograph.pipeline.feeding import fit_call, of_window
@@ -46,7 +46,9 @@ class Steps:
         """Feed.read; a window that was read before gives all its steps once more."""
         packed = memory.get(_REACHED)
         is_again = packed is not None and until <= msgspec.msgpack.decode(packed, type=int)
-        if not is_again:
+        if is_again:
+            memory.put(AGAIN, b"1")
+        else:
             memory.put(_REACHED, msgspec.msgpack.encode(until))
         pending = _pending(memory)
         touched = self._touched(since, until)
@@ -337,5 +339,4 @@ def _fit(text: str, mode: str) -> str:
 
 def _fit_session(row: Row, mode: str) -> Row:
     """The row of a session as the destination may have it."""
-    fitted = {name: _fit(value, mode) if isinstance(value, str) else value for name, value in row.items()}
-    return fitted | {"title": privacy.fit_text(row["title"] or "", mode)}
+    return privacy.fit_row(dict(row), mode)

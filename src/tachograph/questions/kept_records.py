@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from tachograph.model import Attributes, Content, Event, Point, Source, Span
-from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
+from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Reader, Scan
 
 ROWS_AT_ONCE: Final = 500
 TEXT_BYTES_AT_ONCE: Final = 4 * 1024 * 1024  # of the texts of one page; a record with more is a page of its own
@@ -68,7 +68,7 @@ def kept_events(reader: Reader, sources: Sources, where: Sequence[Condition]) ->
 def kept_points(reader: Reader, sources: Sources, where: Sequence[Condition]) -> Iterator[list[tuple[Row, Point]]]:
     """Points in order of their commits, some at a time, each with the row of its sample."""
     series: dict[str, Row] = {}
-    for rows, _ in _pages(reader, "samples", _SAMPLE, ("seq", "series_id", "time_ns"), where):
+    for rows, _ in _pages(reader, "samples", _SAMPLE, ("seq", "time_ns", "series_id"), where):
         if unknown := {row["series_id"] for row in rows} - series.keys():
             asked = Scan("series", _SERIES, (Match("series_id", "in", sorted(unknown)),))
             series.update((row["series_id"], row) for row in reader.scan(asked).rows())
@@ -94,16 +94,47 @@ def _pages(
     reader: Reader, table: str, names: dict[str, str | Agg | Bucket], order: Sequence[str], where: Sequence[Condition]
 ) -> Iterator[tuple[list[Row], dict[str, str]]]:
     """Rows with their texts by hash, in order, bounded in number and bytes."""
-    offset = 0
+    after: tuple[Condition, ...] = ()
     while True:
-        by = tuple((name, False) for name in order)
-        scan = Scan(table, names, tuple(where), order_by=by, limit=ROWS_AT_ONCE, offset=offset)
-        rows = reader.scan(scan).rows()
+        rows = _page(reader, table, names, order, (*where, *after))
         for some in _split(reader, rows):
             yield some, reader.texts(sorted({hash_ for row in some for hash_ in _hashes(row)}))
-        if len(rows) < ROWS_AT_ONCE:
+        if not rows:
             return
-        offset += len(rows)
+        after = _behind(order, tuple(rows[-1][name] for name in order))
+
+
+def _page(
+    reader: Reader, table: str, names: dict[str, str | Agg | Bucket], order: Sequence[str], where: Sequence[Condition]
+) -> list[Row]:
+    """The next rows, all of those that are alike in what they are ordered by, or none."""
+    by = tuple((name, False) for name in order)
+    rows = reader.scan(Scan(table, names, tuple(where), order_by=by, limit=ROWS_AT_ONCE)).rows()
+    if len(rows) < ROWS_AT_ONCE:
+        return rows
+    last = [rows[-1][name] for name in order]
+    whole = [row for row in rows if [row[name] for name in order] != last]
+    if whole:
+        return whole
+    alike = (Match(n, "is_null") if v is None else Match(n, "=", v) for n, v in zip(order, last, strict=True))
+    return reader.scan(Scan(table, names, (*where, *alike))).rows()
+
+
+def _behind(order: Sequence[str], last: tuple[Any, ...]) -> tuple[Condition, ...]:
+    """The conditions that a row comes after the last one: what is tidied up meanwhile moves no page.
+
+    The second of the three may be NULL, and then comes last.
+    """
+    (seq, time, id_), (seq_at, time_at, id_at) = order, last
+    later = Match(seq, ">", seq_at)
+    if time_at is None:
+        return Match(seq, ">=", seq_at), Any_((later, Match(time, "is_null"))), Any_((later, Match(id_, ">", id_at)))
+    without = Match(time, "is_null")
+    return (
+        Match(seq, ">=", seq_at),
+        Any_((later, Match(time, ">=", time_at), without)),
+        Any_((later, Match(time, ">", time_at), without, Match(id_, ">", id_at))),
+    )
 
 
 def _split(reader: Reader, rows: list[Row]) -> Iterator[list[Row]]:
