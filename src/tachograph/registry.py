@@ -37,6 +37,7 @@ from tachograph.dialects.opencode import OPENCODE
 from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPANS
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
+from tachograph.forwarders import langfuse, posthog
 from tachograph.forwarders.contract import Forwarder
 from tachograph.hooks import openclaw as openclaw_spool
 from tachograph.hooks import pi as pi_spool
@@ -116,7 +117,10 @@ class ForwarderKind(NamedTuple):
     address: Callable[[Destination], str]
 
 
-FORWARDERS: Final[dict[str, ForwarderKind]] = {}
+FORWARDERS: Final[dict[str, ForwarderKind]] = {
+    "langfuse": ForwarderKind(langfuse.OPTIONS, langfuse.make, langfuse.from_environment, langfuse.address),
+    "posthog": ForwarderKind(posthog.OPTIONS, posthog.make, posthog.from_environment, posthog.address),
+}
 
 CONNECTIONS: Final[tuple[Connection, ...]] = (
     CONNECT_PI,
