@@ -37,7 +37,7 @@ from tachograph.dialects.opencode import OPENCODE
 from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPANS
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
-from tachograph.forwarders import langfuse, posthog
+from tachograph.forwarders import langfuse, otlp, posthog
 from tachograph.forwarders.contract import Forwarder
 from tachograph.hooks import openclaw as openclaw_spool
 from tachograph.hooks import pi as pi_spool
@@ -118,6 +118,7 @@ class ForwarderKind(NamedTuple):
 
 
 FORWARDERS: Final[dict[str, ForwarderKind]] = {
+    "otlp": ForwarderKind(otlp.OPTIONS, otlp.make, otlp.from_environment, otlp.address),
     "langfuse": ForwarderKind(langfuse.OPTIONS, langfuse.make, langfuse.from_environment, langfuse.address),
     "posthog": ForwarderKind(posthog.OPTIONS, posthog.make, posthog.from_environment, posthog.address),
 }

@@ -17,6 +17,9 @@ CALLS: Final = "calls"  # rows of the table `calls`: each model call once, price
 STEPS: Final = "steps"  # the tree of a session, the same for every source: see Step
 FEEDS: Final = (SPANS, EVENTS, POINTS, CALLS, STEPS)
 
+# In the memory of a round: the records of the feed STEPS were told before, and what is counted counted them then.
+AGAIN: Final = "again"
+
 
 class Step(Struct):
     """One step of a session, ready to be told: a prompt, an agent, a turn, a model call or a tool run.
