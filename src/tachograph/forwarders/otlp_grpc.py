@@ -54,29 +54,36 @@ class GrpcClient:
             self._address = f"[{parts.hostname}]:{parts.port or (443 if is_secure else 80)}"
         self._timeout_s = to.timeout_s
         self._metadata = tuple((name.lower(), value) for name, value in to.headers.items())
-        compression = grpc.Compression.Gzip if to.is_gzipped else grpc.Compression.NoCompression
-        options = (("grpc.primary_user_agent", USER_AGENT), ("grpc.enable_retries", 0))
-        self._channel = (
-            grpc.secure_channel(self._address, _credentials(to), options, compression)
-            if is_secure
-            else grpc.insecure_channel(self._address, options, compression)
-        )
+        self._compression = grpc.Compression.Gzip if to.is_gzipped else grpc.Compression.NoCompression
+        self._credentials = _credentials(to) if is_secure else None
+        self._channel: grpc.Channel | None = None
 
     def export(self, signal: str, body: bytes) -> bytes:
         """Send one request and wait for the answer; raises as Forwarder.send."""
         method = f"/opentelemetry.proto.collector.{_SERVICES[signal]}/Export"
+        self._channel = self._channel or self._connected()
         call = self._channel.unary_unary(method, request_serializer=None, response_deserializer=None)
         try:
             answer: bytes = call(body, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                self.close()  # a channel that is kept waits up to two minutes by itself before it connects again
             raise self._judged(error) from None
-        except ValueError as error:  # the library's word for metadata that it cannot send
-            raise ConfigError(f"{self._address}: {error}", "check the headers") from None
+        except ValueError:  # the library's word for metadata that it cannot send, which it repeats
+            raise ConfigError(f"{self._address}: got headers that cannot be sent", "check the headers") from None
         return answer
+
+    def _connected(self) -> grpc.Channel:
+        options = (("grpc.primary_user_agent", USER_AGENT), ("grpc.enable_retries", 0))
+        if self._credentials is None:
+            return grpc.insecure_channel(self._address, options, self._compression)
+        return grpc.secure_channel(self._address, self._credentials, options, self._compression)
 
     def close(self) -> None:
         """Close the connection."""
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
     def _judged(self, error: grpc.RpcError) -> TachographError:
         code, details = error.code(), str(error.details() or "")
