@@ -37,7 +37,8 @@ from tachograph.dialects.opencode import OPENCODE
 from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPANS
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
-from tachograph.forwarders import langfuse, otlp, posthog
+from tachograph.dialects.tachograph import TACHOGRAPH
+from tachograph.forwarders import langfuse, loki, otlp, posthog, prometheus
 from tachograph.forwarders.contract import Forwarder
 from tachograph.hooks import openclaw as openclaw_spool
 from tachograph.hooks import pi as pi_spool
@@ -47,6 +48,7 @@ from tachograph.transcripts import claude_code, codex, copilot, copilot_otel, ge
 
 # The first that fits reads a record: products before frameworks, frameworks before the plain conventions.
 DIALECTS: Final[tuple[Dialect, ...]] = (
+    TACHOGRAPH,
     CLAUDE_CODE,
     CODEX,
     GEMINI_CLI,
@@ -121,6 +123,8 @@ FORWARDERS: Final[dict[str, ForwarderKind]] = {
     "otlp": ForwarderKind(otlp.OPTIONS, otlp.make, otlp.from_environment, otlp.address),
     "langfuse": ForwarderKind(langfuse.OPTIONS, langfuse.make, langfuse.from_environment, langfuse.address),
     "posthog": ForwarderKind(posthog.OPTIONS, posthog.make, posthog.from_environment, posthog.address),
+    "prometheus": ForwarderKind(prometheus.OPTIONS, prometheus.make, prometheus.from_environment, prometheus.address),
+    "loki": ForwarderKind(loki.OPTIONS, loki.make, loki.from_environment, loki.address),
 }
 
 CONNECTIONS: Final[tuple[Connection, ...]] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
-from tachograph.model import Attributes, Content, Event, Point, Source, Span
+from tachograph.model import Attributes, Content, Event, Meaning, Point, Source, Span
 from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Reader, Scan
 
 ROWS_AT_ONCE: Final = 500
@@ -191,6 +191,7 @@ def _event(row: Row, source: Source, texts: dict[str, str]) -> Event:
         source, row["time_ns"] or 0, row["name"], dict(row["attributes"] or {}), row["body"], row["observed_ns"] or 0,
         row["severity"] or 0, row["severity_text"], _hex(row["trace_id"]), _hex(row["span_id"]), row["flags"] or 0,
         (row["dropped_attributes"] or 0) + lost, row["origin"], contents=contents,
+        meaning=Meaning(session_id=row["session_id"], agent=row["agent"], project=row["project"]),
     )  # fmt: skip
 
 
