@@ -25,7 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from fillings import price
 from recordings import CAPTURES, prepared, requests
 from tachograph import ledger
-from tachograph.destinations import Destination
+from tachograph.destinations import SIGNALS, Destination
 from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import otlp
 from tachograph.forwarders.contract import Accepted, Item, Part
@@ -386,6 +386,15 @@ def test_a_wrong_variable_is_named_and_no_secret_repeated(name: str, value: str)
         otlp.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", name: value})
     assert raised.value.what.startswith(f"{name}: got ")
     assert "sk-ant" not in str(raised.value) + raised.value.hint
+
+
+def test_every_setting_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "destinations" / "otlp.md").read_text(encoding="utf-8")
+    names = [option.name for option in otlp.OPTIONS if not option.name.startswith(("traces_", "logs_", "metrics_"))]
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert all(
+        f"{signal}_{name}" in {option.name for option in otlp.OPTIONS} for signal in SIGNALS for name in names[:9]
+    )
 
 
 def test_http_needs_a_scheme() -> None:

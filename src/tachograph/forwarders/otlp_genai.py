@@ -102,6 +102,7 @@ class Conventions:
             "gen_ai.conversation.id": step.session_id if has_session else "",
             "gen_ai.agent.name": step.subagent or step.session.get("agent"),
             "tachograph.role": step.role,
+            "tachograph.subagent": step.subagent,
             "tachograph.prompt.id": step.prompt_id,
         }
         told.update((name, step.session.get(column)) for name, column in _SESSION.items())
