@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -237,11 +237,11 @@ def test_probing_leaves_no_trace(tmp_path: Path, store: Store, tested: Subject, 
 
 def test_running_numbers_stay_in_step(tmp_path: Path, store: Store) -> None:
     """What a forwarder remembers moves with the cursor: no number is left out or used twice, whatever happens."""
-    replies: Callable[[], Iterator[Reply]] = lambda: iter([GOOD, Reply(503), GOOD, Reply(503), Reply(503)])  # noqa: E731
+    replies = [GOOD, Reply(503), GOOD, Reply(503), Reply(503)]
     with Sink() as sink:
         going = trip(tmp_path, store, KINDS["plain"], sink)
         for _ in range(3):
-            left = replies()
+            left = iter(replies)
             sink.reply = lambda _: next(left, GOOD)  # noqa: B023 - it is used only in this turn
             going.run(lambda: next(left, None) is None)  # noqa: B023
             going.killed()

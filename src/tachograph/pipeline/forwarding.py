@@ -105,7 +105,15 @@ class Forwarding:
     def standings(self) -> list[Standing]:
         """What every destination is doing now."""
         return [
-            standing(runner.route, runner.delivery.state, self._reader, self._progress, self._clock(), runner.rate())
+            standing(
+                runner.route.destination,
+                runner.route.address,
+                runner.delivery.state,
+                self._reader,
+                self._progress,
+                self._clock(),
+                runner.rate(),
+            )
             for runner in self._runners
         ]
 
@@ -167,7 +175,13 @@ class _Runner:
 
 
 def standing(
-    route: Route, state: State, reader: Reader, progress: Progress, now_ns: int, per_minute: int = 0
+    destination: Destination,
+    address: str,
+    state: State,
+    reader: Reader,
+    progress: Progress,
+    now_ns: int,
+    per_minute: int = 0,
 ) -> Standing:
     """What one destination is doing, told by its state."""
     newest = reader.sequence()
@@ -177,11 +191,10 @@ def standing(
     word = "sending" if lag else "idle"
     if state.failures:
         word = "refusing" if state.is_refusing else "waiting"
-    destination = route.destination
     return Standing(
         destination.name,
         destination.kind,
-        route.address,
+        address,
         word,
         destination.signals,
         destination.privacy,

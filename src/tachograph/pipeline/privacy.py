@@ -32,7 +32,8 @@ _PSEUDONYM_BYTES: Final = 6
 # Attributes that hold what an error said, which quotes what went wrong: texts.
 _ERROR_KEY: Final = re.compile(
     r"(?i)(?:.*[._-])?(?:error|exception|status|failure)?[._-]?"
-    r"(?:message|msg|stack_?trace|stack|traceback|description|details?|error|(?<!finish_)(?<!stop_)reason|summary|title)"
+    r"(?:message|msg|stack_?trace|stack|traceback|description|details?|error|summary|title"
+    r"|(?<!finish_)(?<!stop_)reason)"
 )
 
 
