@@ -107,6 +107,7 @@ def test_a_generation_says_what_the_ledger_knows() -> None:
         "$ai_input_tokens": 100,
         "$ai_output_tokens": 50,
         "$ai_reasoning_tokens": 20,
+        "$ai_total_tokens": 2450,
         "$ai_cache_read_input_tokens": 2000,
         "$ai_cache_creation_input_tokens": 300,
         "$ai_cache_creation_5m_input_tokens": 180,

@@ -71,6 +71,7 @@ CALL: dict[str, Any] = {
     "cache_read_tokens": 2000,
     "cache_write_tokens": 300,
     "cache_write_1h_tokens": 120,
+    "input_tokens": 2400,
     "output_tokens": 50,
     "reasoning_tokens": 20,
     "usage_status": "reported",

@@ -210,7 +210,7 @@ def _cut(text: str) -> str:
 
 
 def _call(step: Step) -> Row:
-    """Model, usage and cost. What is not known is not sent; Langfuse would price it by a guess only without usage."""
+    """Model, usage and cost. What is not known is not sent; a call without a cost is priced by Langfuse itself."""
     call = step.call
     if call is None:
         return {}

@@ -159,6 +159,7 @@ def _tokens(call: Row) -> Row:
         "$ai_input_tokens": known.get("input"),
         "$ai_output_tokens": call.get("output_tokens"),  # reasoning included
         "$ai_reasoning_tokens": known.get("reasoning"),
+        "$ai_total_tokens": _sum(call.get("input_tokens"), call.get("output_tokens")),
         "$ai_cache_read_input_tokens": known.get("cache_read"),
         "$ai_cache_creation_input_tokens": call.get("cache_write_tokens"),
         "$ai_cache_reporting_exclusive": True,  # $ai_input_tokens is what no cache had to do with
@@ -167,6 +168,10 @@ def _tokens(call: Row) -> Row:
         told["$ai_cache_creation_5m_input_tokens"] = known["cache_write_5m"]
         told["$ai_cache_creation_1h_input_tokens"] = known["cache_write_1h"]
     return told
+
+
+def _sum(*numbers: int | None) -> int | None:
+    return None if None in numbers else sum(number or 0 for number in numbers)
 
 
 def _cost(call: Row) -> Row:
