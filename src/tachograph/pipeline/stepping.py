@@ -25,6 +25,7 @@ from tachograph.scan import Agg, Bucket, Match, Reader, Scan
 from tachograph.tree import Node, Tree, session_tree
 
 QUIET_NS: Final = 60_000_000_000  # then nothing more is awaited of a session
+QUIET_AT_ONCE: Final = 200  # sessions of one round: what is remembered of them is kept together
 _DEPTH: Final = 8  # sub-agents of sub-agents
 _AT_ONCE: Final = 1000  # values of one condition
 _REACHED: Final = "steps:reached"
@@ -72,7 +73,7 @@ class Steps:
 
     def _quiet(self, until_ns: int, until: int, memory: Memory, pending: _Pending) -> Iterator[list[Item]]:
         due = sorted((due_ns, session_id) for session_id, (due_ns, _) in pending.items() if due_ns <= until_ns)
-        for _, session_id in due:
+        for _, session_id in due[:QUIET_AT_ONCE]:
             seq = pending.pop(session_id)[1]
             yield from self._session(_Look(session_id, seq, until, memory, pending, is_quiet=True))
 
