@@ -452,7 +452,8 @@ def test_any_step_is_a_span_that_is_taken(
 )
 def test_a_recording_is_sent_as_it_was(name: str, server: Sink, tmp_path: Path) -> None:
     to = forwarder(url=server.url)
-    to.send("traces", to.convert(recorded(name, tmp_path, takes_changes=True), Notes()))
+    steps = recorded(name, tmp_path, takes_changes=True)
+    to.send("traces", to.convert(steps, Notes()))
     to.close()
     made = [
         {
@@ -467,3 +468,9 @@ def test_a_recording_is_sent_as_it_was(name: str, server: Sink, tmp_path: Path) 
         for span in spans(server.requests[0])
     ]
     assert made == golden("langfuse", name, made, os.environ.get("TACHOGRAPH_GOLDEN") == "write")
+    calls = [item.record.call for item in steps if isinstance(item.record, Step) and item.record.call]
+    usage = [json.loads(one["attributes"].get("langfuse.observation.usage_details", "{}")) for one in made]
+    tokens = sum((call["input_tokens"] or 0) + (call["output_tokens"] or 0) for call in calls)
+    assert sum(sum(one.values()) for one in usage) == tokens > 0
+    costs = [json.loads(one["attributes"].get("langfuse.observation.cost_details", "{}")) for one in made]
+    assert round(sum(one.get("total", 0) for one in costs) * 1e9) == sum(call["cost_nanousd"] or 0 for call in calls)

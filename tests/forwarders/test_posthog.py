@@ -509,7 +509,8 @@ def test_any_step_is_an_event_that_is_taken(
 )
 def test_a_recording_is_sent_as_it_was(name: str, server: Sink, tmp_path: Path) -> None:
     to = forwarder(host=server.url)
-    to.send("events", to.convert(recorded(name, tmp_path), Notes()))
+    steps = recorded(name, tmp_path)
+    to.send("events", to.convert(steps, Notes()))
     to.close()
     made = json.loads(server.requests[0].body)["batch"]
     for event in made:
@@ -519,3 +520,14 @@ def test_a_recording_is_sent_as_it_was(name: str, server: Sink, tmp_path: Path) 
     traces = {event["properties"]["$ai_trace_id"] for event in made}
     above = {event["properties"]["$ai_parent_id"] for event in made if event["event"] != "$ai_trace"}
     assert above <= spans | traces
+    calls = [item.record.call for item in steps if isinstance(item.record, Step) and item.record.call]
+    told = [event["properties"] for event in made]
+    total = sum(call["cost_nanousd"] or 0 for call in calls)
+    assert round(sum(one.get("$ai_total_cost_usd", 0) for one in told) * 1e9) == total
+    for ours, theirs in (
+        ("$ai_input_tokens", "input_uncached_tokens"),
+        ("$ai_cache_read_input_tokens", "cache_read_tokens"),
+        ("$ai_cache_creation_input_tokens", "cache_write_tokens"),
+        ("$ai_output_tokens", "output_tokens"),
+    ):
+        assert sum(one.get(ours, 0) for one in told) == sum(call[theirs] or 0 for call in calls)
