@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tachograph.pipeline import Followed, Follower
     from tachograph.pipeline.forwarding import Forwarding, Standing
+    from tachograph.pipeline.progress import Progress
     from tachograph.pricing import Prices
     from tachograph.store.contract import Store
     from tachograph.web.api.owner import Deeds
@@ -59,6 +60,7 @@ class Server:
         self.api_token = secrets.token_urlsafe(32)
         self.follower: Follower | None = None
         self.forwarding: Forwarding | None = None
+        self._metrics: Callable[[bool], tuple[str, str]] | None = None
 
     def start(self) -> None:
         """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
@@ -126,6 +128,15 @@ class Server:
             self.forwarding = Forwarding(routes, feeds, self.store, progress, self.telemetry, self._clock)
             self.forwarding.start()
             opened.callback(self.forwarding.close)
+            scraped = [one.destination.name for one in routes if one.destination.options.get("scrape")]
+            self._metrics = partial(self._scraped, progress, scraped) if scraped else None
+
+    @staticmethod
+    def _scraped(progress: Progress, names: list[str], is_open_metrics: bool) -> tuple[str, str]:
+        from tachograph.forwarders.prometheus import shown
+        from tachograph.pipeline.progress import Remembered
+
+        return shown([Remembered(progress, name) for name in names], is_open_metrics=is_open_metrics)
 
     def _leads_here(self, address: str) -> bool:
         """Whether an address is one of the doors of this process."""
@@ -219,6 +230,7 @@ class Server:
                 otlp=f"http://{self.addresses.get('otlp_http', OTLP_HTTP)}",
                 is_stopping=self._is_stopping.is_set,
                 here=Here(settings, self.telemetry, doors, self.followed),
+                metrics=self._metrics,
             )
             self._serve("web", settings.web, app, opened)
         opened.callback(self._is_stopping.set)  # first of all: live pages let go of their connections

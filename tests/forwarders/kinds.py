@@ -98,6 +98,10 @@ def loki_keys(requests: Iterable[Request]) -> list[str]:
     return found
 
 
+def _remote_write(version: str) -> Callable[[str, float], Mapping[str, Any]]:
+    return lambda url, timeout_s: {"url": url, "version": version, "timeout": timeout_s}
+
+
 def _subjects() -> dict[str, Subject]:
     found = {"plain": Subject(plain.PLAIN, lambda url, timeout_s: {"url": url, "timeout": timeout_s}, plain.received)}
     otlp = FORWARDERS["otlp"]
@@ -116,12 +120,7 @@ def _subjects() -> dict[str, Subject]:
     )
     for version in ("1.0", "2.0"):
         found[f"prometheus {version}"] = Subject(
-            FORWARDERS["prometheus"],
-            lambda url, timeout_s, version=version: {"url": url, "version": version, "timeout": timeout_s},
-            remote_write.keys,
-            Sink,
-            "prometheus",
-            is_summed=True,
+            FORWARDERS["prometheus"], _remote_write(version), remote_write.keys, Sink, "prometheus", is_summed=True
         )
     found["loki"] = Subject(
         FORWARDERS["loki"], lambda url, timeout_s: {"url": url, "timeout": timeout_s}, loki_keys, Sink, "loki"

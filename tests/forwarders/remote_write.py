@@ -20,12 +20,12 @@ def _message(fields: dict[str, _Fields], wanted: str) -> Any:
     for message, members in fields.items():
         made = file.message_type.add(name=message)
         for name, number, label, type_ in members:
-            field = made.field.add(name=name, number=number, label=3 if label == "*" else 1)  # type: ignore[arg-type]
+            field = made.field.add(name=name, number=number, label=3 if label == "*" else 1)
             field.type = _TYPES.get(type_, 11)  # type: ignore[assignment]
             if type_ not in _TYPES:
                 field.type_name = f".{package}.{type_}"
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{wanted}"))
 
 

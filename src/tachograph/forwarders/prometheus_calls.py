@@ -17,7 +17,7 @@ from msgspec import Struct
 from tachograph.forwarders.contract import AGAIN, Memory, Step
 from tachograph.forwarders.prometheus_points import NamesOf
 from tachograph.forwarders.prometheus_series import Gain
-from tachograph.model import PROMPT, TOOL_RUN, TURN
+from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN
 
 PREFIX: Final = "call:"
 KEEP_NS: Final = 7 * 24 * 3600 * 1_000_000_000  # a call that changes after that is not looked at again
@@ -157,8 +157,6 @@ class Calls:
         elif step.role == PROMPT:
             yield self._counted("tachograph.prompts", "Things that users asked for.", labels, step)
             yield self._timed("tachograph.prompt.duration", "s", SESSION_BOUNDS, seconds, labels, step)
-        elif step.role == TURN:
-            yield self._counted("tachograph.turns", "Rounds of a model call and tool runs.", labels, step)
         if labels["agent"] == PI:
             yield from self._of_pi(step)
 
@@ -174,7 +172,7 @@ class Calls:
         elif step.role == PROMPT:
             yield self._counted("pi.prompts", "Prompts.", labels, step)
             yield from self._session(step, labels)
-        elif step.role == TURN:
+        elif step.role == MODEL_CALL and not step.is_error:  # each answer is a turn of Pi's
             yield self._counted("pi.turns", "Turns.", labels, step)
 
     def _session(self, step: Step, labels: dict[str, str]) -> Iterator[Gain]:

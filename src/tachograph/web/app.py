@@ -24,6 +24,8 @@ _FILES: Final = {path.name: path for path in STATIC.iterdir() if path.is_file()}
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _YEAR_S: Final = 31_536_000
 
+Metrics = Callable[[bool], tuple[str, str]]  # whether as OpenMetrics; the text and its content type
+
 
 def create_app(
     reader: Reader,
@@ -37,13 +39,15 @@ def create_app(
     otlp: str = DEFAULT_OTLP,
     is_stopping: Callable[[], bool] = lambda: False,
     here: Here | None = None,
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """The pages of what `reader` reads.
 
     `clock` gives nanoseconds; `host` is what the pages are bound to, and off loopback it needs a `web_token`
     (ConfigError). The API of local commands is closed without an `api_token`, and its deeds without `deeds`.
     `timezone` is for browsers that do not say theirs, `otlp` what the page tells agents to send to. Open live
-    connections end when `is_stopping` says so. `here` is what the process knows of itself.
+    connections end when `is_stopping` says so. `here` is what the process knows of itself, `metrics` what is
+    scraped.
     """
     if host.strip("[]").lower() not in LOOPBACK_NAMES and not host.startswith("127.") and not web_token:
         raise ConfigError(
@@ -73,6 +77,7 @@ def create_app(
         page("/texts/{hash}", text.text),
         Route("/live", live(reader, is_stopping)),
         Route("/static/{name}", _static),
+        *([Route("/metrics", _scraped(metrics))] if metrics else []),
         *login.routes(site, web_token),
         *owner.routes(reader, deeds),
     ]
@@ -81,6 +86,14 @@ def create_app(
         middleware=[Middleware(Guard, host=host, web_token=web_token, api_token=api_token)],
         exception_handlers=_error_pages(site),
     )
+
+
+def _scraped(metrics: Metrics) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        text, media_type = metrics("application/openmetrics-text" in request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
+
+    return answer
 
 
 def _static(request: Request) -> Response:
