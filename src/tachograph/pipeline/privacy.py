@@ -29,6 +29,7 @@ _USER_KEY: Final = re.compile(
 )
 _PSEUDONYM: Final = re.compile("user-[0-9a-f]{12}")
 _PSEUDONYM_BYTES: Final = 6
+_WORD_CHARS_MAX: Final = 256  # names, ids, paths and addresses are shorter
 # Attributes that hold what an error said, which quotes what went wrong: texts.
 _ERROR_KEY: Final = re.compile(
     r"(?i)(?:.*[._-])?(?:error|exception|status|failure)?[._-]?"
@@ -131,7 +132,9 @@ def _without_texts(attributes: Attributes) -> Attributes:
 
 
 def _without_errors(value: Any) -> Any:
-    """Attributes without the words of errors, at any depth; their types stay."""
+    """Attributes without the words of errors, at any depth, and without what is too long to be but a text."""
+    if isinstance(value, str):
+        return value if len(value) <= _WORD_CHARS_MAX else ""
     if isinstance(value, list):
         return [_without_errors(item) for item in value]
     if not isinstance(value, dict):
