@@ -319,6 +319,7 @@ def test_tls_to_a_plain_server_is_for_the_operator(grpc_sink: Sink) -> None:
 def test_no_endpoint_is_no_destination() -> None:
     assert otlp.from_environment({}) is None
     assert otlp.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": " ", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}) is None
+    assert otlp.from_environment({"OTEL_EXPORTER_OTLP_PROTOCOL": "another program's"}) is None
 
 
 def test_variables_of_opentelemetry_name_a_destination() -> None:

@@ -222,6 +222,10 @@ _TEMPORALITY: Final = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 def from_environment(environ: Mapping[str, str]) -> Destination | None:
     """The destination that OpenTelemetry's variables name, None where none names an endpoint; raises ConfigError."""
     given = {name: value for name, value in environ.items() if value.strip()}
+    endpoints = [f"OTEL_EXPORTER_OTLP_{prefix}ENDPOINT" for prefix in ("", *(f"{one.upper()}_" for one in SIGNALS))]
+    where = next((name for name in endpoints if name in given), None)
+    if where is None:
+        return None  # what else is set is for other programs
     values: dict[str, Any] = {}
     for prefix, before in (("", ""), *((f"{signal.upper()}_", f"{signal}_") for signal in SIGNALS)):
         for option in _CONNECTION:
@@ -241,7 +245,6 @@ def from_environment(environ: Mapping[str, str]) -> Destination | None:
         )
         values["temporality"] = "delta" if word == "lowmemory" else word
     values |= {"signals": signals, "resource": _resource_of(given)}
-    where = next(name for name in given if name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT"))
     return destinations.made("otlp", "otlp", where, values)
 
 
