@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from posthog.ai.types import FormattedMessage
-from posthog.request import AI_EVENTS_ENDPOINT, EVENTS_ENDPOINT
+from posthog.request import AI_EVENTS_ENDPOINT, EVENTS_ENDPOINT, determine_server_host
 
 from sink import Reply, Request, Sink
 from tachograph import __version__, destinations
@@ -248,6 +248,15 @@ def test_every_variable_of_the_extension_is_read() -> None:
     assert forwarders_posthog.address(destination()) == "https://us.i.posthog.com"
 
 
+@pytest.mark.parametrize(
+    "host", ["https://app.posthog.com", "https://us.posthog.com/", "https://eu.posthog.com", "https://ph.example"]
+)
+def test_the_address_of_the_pages_is_understood(host: str) -> None:
+    found = forwarders_posthog.from_environment({"POSTHOG_API_KEY": KEY, "POSTHOG_HOST": host})
+    assert found is not None
+    assert found.options["host"] == determine_server_host(host.rstrip("/"))
+
+
 @pytest.mark.parametrize(("word", "is_enabled"), [("false", False), ("FALSE", True), ("0", True), ("true", True)])
 def test_only_false_disables(word: str, is_enabled: bool) -> None:
     found = forwarders_posthog.from_environment({"POSTHOG_API_KEY": KEY, "POSTHOG_ENABLED": word})
@@ -375,6 +384,27 @@ def test_a_prompt_is_in_one_stretch_whatever_is_told_first() -> None:
     assert [some[0]["properties"]["$ai_session_id"] for some in told] == ["s1", "s1", "s1~2", "s1", "s1~2"]
     again = [events(one, memory=memory) for one in (call, late, last_call, first, last)]
     assert again == told
+
+
+def alone(number: int, minute: int, minutes: int = 1) -> Step:
+    """A call that no prompt stands above."""
+    start, end = minute * 60, (minute + minutes) * 60
+    return step(number, MODEL_CALL, 0, start, end, root_id=f"{number:016x}", root_role=MODEL_CALL)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param([alone(1, 0), alone(2, 1, 50), alone(3, 100)], ["s1"] * 3, id="silence begins at the last end"),
+        pytest.param([alone(1, 0), alone(2, 121), alone(3, 120)], ["s1", "s1~2", "s1~2"], id="a little earlier"),
+        pytest.param([alone(1, 121), alone(2, 0)], ["s1", "s1"], id="much earlier than the first"),
+        pytest.param([alone(1, 0), alone(2, 121), alone(3, 5)], ["s1", "s1~2", "s1"], id="in the one before"),
+    ],
+)
+def test_a_step_that_comes_late_is_in_the_stretch_it_was_in(given: list[Step], expected: list[str]) -> None:
+    memory = Notes()
+    found = [event["properties"]["$ai_session_id"] for one in given for event in events(one, memory=memory)]
+    assert found == expected
 
 
 def test_an_event_sent_again_is_the_same_event() -> None:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 NAME: Final = "posthog"
 CLOUD: Final = "https://us.i.posthog.com"
+# Addresses that people see in their browser, and PostHog's own clients replace as well.
+_PAGES: Final = {
+    "https://app.posthog.com": CLOUD,
+    "https://us.posthog.com": CLOUD,
+    "https://eu.posthog.com": "https://eu.i.posthog.com",
+}
 _PATHS: Final = {"events": "/batch/", "large": "/i/v0/ai/batch/"}
 _PROBE_PATH: Final = "/flags/?v=2"
 _PARTS_MAX: Final = 250
@@ -33,6 +39,12 @@ def project_key(value: Any) -> str:
     if given.startswith("phx_"):
         raise BadValueError("the key of a project (phc_...), not of a person")
     return given
+
+
+def host(value: Any) -> str:
+    """An address; of PostHog's own pages, the one that takes events beside it."""
+    given = url(value)
+    return _PAGES.get(given, given)
 
 
 def pairs(value: Any) -> dict[str, str]:
@@ -68,7 +80,7 @@ def length(value: Any) -> int:
 
 OPTIONS: Final = (
     Option("api_key", "text", None, project_key, "The project's key.", 'api_key = "phc_..."', is_secret=True),
-    Option("host", "URL", CLOUD, url, "Where PostHog is: its cloud (US) if not said.", f'host = "{CLOUD}"'),
+    Option("host", "URL", CLOUD, host, "Where PostHog is: its cloud (US) if not said.", f'host = "{CLOUD}"'),
     Option("privacy_mode", "true or false", False, truth, "Whether texts and errors stay here.", "privacy_mode = true"),
     Option(
         "trace_grouping",
