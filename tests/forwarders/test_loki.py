@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
 
 from fillings import NOON, SECOND
+from recordings import CAPTURES, prepared, requests
 from sink import Reply, Sink
 from tachograph.destinations import Destination
 from tachograph.errors import ConfigError
@@ -15,7 +17,7 @@ from tachograph.forwarders import loki
 from tachograph.forwarders.contract import Item
 from tachograph.forwarders.loki import LINE_BYTES, METADATA_MAX, Loki
 from tachograph.model import Event, Meaning, Source
-from told import CALL, Notes
+from told import CALL, Notes, golden
 
 SOURCE = Source({"service.name": "claude-code", "service.version": "2", "deployment.environment.name": "prod"})
 
@@ -92,3 +94,12 @@ def test_probing_and_what_is_missing() -> None:
         to.close()
     with pytest.raises(ConfigError, match="got no url"):
         loki.make(Destination("l", "loki", "tachograph.toml:3", options={}), {})
+
+
+@pytest.mark.parametrize("name", ["claude-code-errors", "codex-errors"])
+def test_recordings_give_the_lines_that_they_gave(name: str) -> None:
+    events = [event for batch in requests(CAPTURES / name) for event in prepared(batch, "none").events][:4]
+    lines = [line for event in events if (line := loki.of_event(event)) is not None]
+    told = json.loads(loki.body(lines))
+    assert told == golden("loki", name, told, os.environ.get("TACHOGRAPH_GOLDEN") == "write")
+    assert lines

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import cramjam
@@ -16,14 +18,14 @@ from sink import Reply, Request, Sink
 from tachograph.destinations import Destination
 from tachograph.errors import ConfigError, Rejected
 from tachograph.forwarders import prometheus
-from tachograph.forwarders.contract import Item, Part
+from tachograph.forwarders.contract import Item, Part, Step
 from tachograph.forwarders.prometheus import Prometheus
 from tachograph.forwarders.prometheus_points import is_many
 from tachograph.forwarders.prometheus_series import STEP_MS, remembered
 from tachograph.forwarders.prometheus_text import exposed
 from tachograph.forwarders.prometheus_wire import STALE, Family, Series, version_1, version_2
 from tachograph.model import TOOL_RUN, Point, Source
-from told import CALL, Notes, items, step
+from told import CALL, Notes, golden, items, recorded, step
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -307,3 +309,28 @@ def test_series_are_remembered_for_scraping() -> None:
     text = exposed(remembered(memory), is_open_metrics=False)
     assert 'used_tokens_total{job="pi",model="big",service_name="pi"} 5\n' in text
     assert "# TYPE gen_ai_client_operation_duration_seconds histogram\n" in text
+
+
+@pytest.mark.parametrize("name", ["claude-code-errors", "pi/pi152-subagent", "codex-errors"])
+def test_recordings_give_the_series_that_they_gave(name: str, tmp_path: Path) -> None:
+    """The newest value of every series, buckets apart, as a server reads it."""
+    told = recorded(name, tmp_path, privacy="none")
+    rows = [item.record.call for item in told if isinstance(item.record, Step) and item.record.call]
+    asked = [Item(row["call_id"], 1, row) for row in rows] + told
+    with Sink(lambda _: Reply(204)) as sink:
+        to = made(url=sink.url, version="1.0")
+        to.send("write", to.convert(asked, Notes()))
+        to.close()
+    read = VERSION_1.FromString(bytes(cramjam.snappy.decompress_raw(sink.requests[0].body)))
+    newest = {
+        " ".join(f"{one.name}={one.value}" for one in series.labels): [
+            series.samples[-1].timestamp,
+            series.samples[-1].value,
+        ]
+        for series in read.timeseries
+        if not any(one.name == "le" for one in series.labels)
+    }
+    is_writing = os.environ.get("TACHOGRAPH_GOLDEN") == "write"
+    assert newest == golden("prometheus", name.replace("/", "-"), newest, is_writing)
+    tokens = sum(value for key, (_, value) in newest.items() if "=gen_ai_usage_input_tokens_total" in key)
+    assert tokens == sum(row["input_tokens"] or 0 for row in rows) > 0
