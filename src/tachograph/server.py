@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
@@ -202,7 +203,7 @@ class Server:
 
         return Deeds(
             commit=lambda batch: self.road.submit(batch).result(),
-            backup=lambda target: self.store.backup(target),
+            backup=lambda target: back_up(self.store, self.settings, target),
             clear_demo=lambda: self.store.clear_demo(),
             stop=self.wants_to_stop.set,
             followed=self.followed,
@@ -347,6 +348,14 @@ def open_store(settings: Settings, clock: Callable[[], int] = time.time_ns) -> S
     except OSError as error:
         raise ConfigError(f"home: cannot make {settings.home}: {error.strerror}", "set TACHOGRAPH_HOME") from None
     return open_folder(settings.home, clock, settings.memory_bytes)
+
+
+def back_up(store: Store, settings: Settings, target: Path) -> None:
+    """Write a consistent copy of the store, and of how far each destination is, to a new folder."""
+    from tachograph.pipeline.progress import backed_up
+
+    with backed_up(settings.home, target):
+        store.backup(target)
 
 
 def open_prices(settings: Settings) -> Prices:

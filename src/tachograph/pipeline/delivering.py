@@ -54,8 +54,10 @@ class Delivery:
         self._hold_ns = hold_ns
         self._round: _Round | None = None
         known = progress.state(name)
-        self.state = known or State(cursor=reader.sequence())
-        if known is None:
+        newest = reader.sequence()
+        self.state = known or State(cursor=newest)
+        if known is None or known.cursor > newest:  # as after another store was put in the place of this one
+            self.state.cursor = newest
             progress.save(name, self.state)
 
     def round(self) -> float:

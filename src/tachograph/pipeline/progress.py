@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -156,6 +157,35 @@ class Progress:
     def _rows(self, asked: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._db.execute(asked, values).fetchall()
+
+
+@contextmanager
+def backed_up(home: Path, target: Path) -> Iterator[None]:
+    """Copy the file of a home into `target`, which is there afterwards: as it was before what is done meanwhile.
+
+    A cursor must never be ahead of the store that is copied with it: what lies between would never be sent.
+    """
+    if not (home / FILE_NAME).exists():
+        yield
+        return
+    with closing(sqlite3.connect(":memory:")) as held:
+        with closing(sqlite3.connect(home / FILE_NAME, timeout=10)) as running:
+            running.backup(held)
+        yield
+        _write(held, target / FILE_NAME)
+
+
+def restored(source: Path, home: Path) -> None:
+    """Bring back the file of a backup, where it has one."""
+    if (source / FILE_NAME).exists():
+        with closing(sqlite3.connect(source / FILE_NAME)) as kept:
+            _write(kept, home / FILE_NAME)
+
+
+def _write(held: sqlite3.Connection, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as copy:
+        held.backup(copy)
+    path.chmod(0o600)
 
 
 def _letter(letter_id: int, destination: str, packed: bytes) -> Letter:

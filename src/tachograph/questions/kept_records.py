@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tachograph.model import Attributes, Content, Event, Meaning, Point, Source, Span
 from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Reader, Scan
 
-ROWS_AT_ONCE: Final = 500
-TEXT_BYTES_AT_ONCE: Final = 4 * 1024 * 1024  # of the texts of one page; a record with more is a page of its own
+
+class Bounds(NamedTuple):
+    """Of one page: how many rows, and how many bytes of texts; a record with more is a page of its own."""
+
+    rows: int = 500
+    text_bytes: int = 4 * 1024 * 1024
+
+
+_BOUNDS: Final = Bounds()
 Row = dict[str, Any]
 
 
@@ -51,24 +58,30 @@ class Sources:
         return self._known
 
 
-def kept_spans(reader: Reader, sources: Sources, where: Sequence[Condition]) -> Iterator[list[tuple[Row, Span]]]:
+def kept_spans(
+    reader: Reader, sources: Sources, where: Sequence[Condition], bounds: Bounds = _BOUNDS
+) -> Iterator[list[tuple[Row, Span]]]:
     """Spans in order of their commits, some at a time, each with the row it was made of; texts are its `contents`."""
-    for rows, texts in _pages(reader, "spans", _SPAN, ("seq", "start_ns", "span_id"), where):
+    for rows, texts in _pages(reader, "spans", _SPAN, ("seq", "start_ns", "span_id"), where, bounds):
         known = sources.of({row["source_id"] for row in rows})
         yield [(row, _span(row, known[row["source_id"]], texts)) for row in rows]
 
 
-def kept_events(reader: Reader, sources: Sources, where: Sequence[Condition]) -> Iterator[list[tuple[Row, Event]]]:
+def kept_events(
+    reader: Reader, sources: Sources, where: Sequence[Condition], bounds: Bounds = _BOUNDS
+) -> Iterator[list[tuple[Row, Event]]]:
     """Events in order of their commits, some at a time, each with the row it was made of; texts are its `contents`."""
-    for rows, texts in _pages(reader, "events", _EVENT, ("seq", "time_ns", "event_id"), where):
+    for rows, texts in _pages(reader, "events", _EVENT, ("seq", "time_ns", "event_id"), where, bounds):
         known = sources.of({row["source_id"] for row in rows})
         yield [(row, _event(row, known[row["source_id"]], texts)) for row in rows]
 
 
-def kept_points(reader: Reader, sources: Sources, where: Sequence[Condition]) -> Iterator[list[tuple[Row, Point]]]:
+def kept_points(
+    reader: Reader, sources: Sources, where: Sequence[Condition], bounds: Bounds = _BOUNDS
+) -> Iterator[list[tuple[Row, Point]]]:
     """Points in order of their commits, some at a time, each with the row of its sample."""
     series: dict[str, Row] = {}
-    for rows, _ in _pages(reader, "samples", _SAMPLE, ("seq", "time_ns", "series_id"), where):
+    for rows, _ in _pages(reader, "samples", _SAMPLE, ("seq", "time_ns", "series_id"), where, bounds):
         if unknown := {row["series_id"] for row in rows} - series.keys():
             asked = Scan("series", _SERIES, (Match("series_id", "in", sorted(unknown)),))
             series.update((row["series_id"], row) for row in reader.scan(asked).rows())
@@ -91,13 +104,18 @@ def with_texts(record: Span | Event) -> None:
 
 
 def _pages(
-    reader: Reader, table: str, names: dict[str, str | Agg | Bucket], order: Sequence[str], where: Sequence[Condition]
+    reader: Reader,
+    table: str,
+    names: dict[str, str | Agg | Bucket],
+    order: Sequence[str],
+    where: Sequence[Condition],
+    bounds: Bounds,
 ) -> Iterator[tuple[list[Row], dict[str, str]]]:
     """Rows with their texts by hash, in order, bounded in number and bytes."""
     after: tuple[Condition, ...] = ()
     while True:
-        rows = _page(reader, table, names, order, (*where, *after))
-        for some in _split(reader, rows):
+        rows = _page(reader, table, names, order, (*where, *after), bounds.rows)
+        for some in _split(reader, rows, bounds.text_bytes):
             yield some, reader.texts(sorted({hash_ for row in some for hash_ in _hashes(row)}))
         if not rows:
             return
@@ -105,12 +123,17 @@ def _pages(
 
 
 def _page(
-    reader: Reader, table: str, names: dict[str, str | Agg | Bucket], order: Sequence[str], where: Sequence[Condition]
+    reader: Reader,
+    table: str,
+    names: dict[str, str | Agg | Bucket],
+    order: Sequence[str],
+    where: Sequence[Condition],
+    limit: int,
 ) -> list[Row]:
     """The next rows, all of those that are alike in what they are ordered by, or none."""
     by = tuple((name, False) for name in order)
-    rows = reader.scan(Scan(table, names, tuple(where), order_by=by, limit=ROWS_AT_ONCE)).rows()
-    if len(rows) < ROWS_AT_ONCE:
+    rows = reader.scan(Scan(table, names, tuple(where), order_by=by, limit=limit)).rows()
+    if len(rows) < limit:
         return rows
     last = [rows[-1][name] for name in order]
     whole = [row for row in rows if [row[name] for name in order] != last]
@@ -137,7 +160,7 @@ def _behind(order: Sequence[str], last: tuple[Any, ...]) -> tuple[Condition, ...
     )
 
 
-def _split(reader: Reader, rows: list[Row]) -> Iterator[list[Row]]:
+def _split(reader: Reader, rows: list[Row], bytes_max: int) -> Iterator[list[Row]]:
     """The rows in pieces whose texts fit into memory together."""
     hashes = sorted({hash_ for row in rows for hash_ in _hashes(row)})
     sizes: dict[str, int] = {}
@@ -148,7 +171,7 @@ def _split(reader: Reader, rows: list[Row]) -> Iterator[list[Row]]:
     held = 0
     for row in rows:
         size = sum(sizes.get(hash_, 0) for hash_ in _hashes(row))
-        if piece and held + size > TEXT_BYTES_AT_ONCE:
+        if piece and held + size > bytes_max:
             yield piece
             piece, held = [], 0
         piece.append(row)

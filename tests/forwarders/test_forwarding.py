@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "forwarders"))
-
 from kinds import otlp_keys
 from sink import GOOD, Reply, Sink
 from tachograph import config
 from tachograph.cli import main
 from tachograph.config import Address, Settings
 from tachograph.errors import ConfigError
-from tachograph.server import Server, as_shown, is_own_host
+from tachograph.pipeline.progress import FILE_NAME, Progress, State
+from tachograph.server import Server, as_shown, back_up, is_own_host
 from test_server import ANY, PATIENCE_S, Process, post, running, traces
 
 
@@ -90,10 +88,11 @@ def test_a_destination_that_hangs_holds_up_nothing(home: Path) -> None:
             for number in range(1, 10):
                 assert post(port, traces(1, number)) == 200
             wait_for(lambda: set(otlp_keys(good.taken)) == keys(1, range(10)), "the good one has it all")
+            wait_for(lambda: "idle" in [one.word for one in server.standings()], "and noted it")
             standings = {one.name: one for one in server.standings()}
             assert standings["acme"].lag_commits >= 1 and standings["acme"].state.sent == 0
             assert standings["good"].state.sent == 30 and standings["good"].word == "idle"
-            assert server.telemetry.counts()[("forwarded", "good sent")] == 30
+            wait_for(lambda: server.telemetry.counts().get(("forwarded", "good sent")) == 30, "and counted")
             shown = as_shown(standings["good"], 0)
             assert (shown["name"], shown["circuit"], shown["sent"]) == ("good", "closed", 30)
         names = {thread.name for thread in threading.enumerate()}
@@ -194,6 +193,38 @@ def test_a_wrong_table_stops_the_start(home: Path, table: str, where: str) -> No
     write(home)
     with started(home):
         pass  # nothing was left open
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_backup_knows_how_far_each_destination_was(home: Path, tmp_path: Path, is_running: bool) -> None:
+    with Sink() as sink:
+        write(home, acme(sink.url))
+        with started(home) as server:
+            assert post(server.addresses["otlp_http"].port, traces(1, 0)) == 200
+            wait_for(lambda: len(otlp_keys(sink.taken)) == 3, "sent")
+            wait_for(lambda: server.standings()[0].lag_commits == 0, "and noted")
+            if is_running:
+                back_up(server.store, server.settings, tmp_path / "copy")
+        if not is_running:
+            assert main(["backup", str(tmp_path / "copy"), "--home", str(home)]) == 0
+        other = tmp_path / "other"
+        assert main(["restore", str(tmp_path / "copy"), "--home", str(other)]) == 0
+        write(other, acme(sink.url))
+        with started(other) as server:
+            assert post(server.addresses["otlp_http"].port, traces(1, 1)) == 200
+            wait_for(lambda: set(otlp_keys(sink.taken)) == keys(1, range(2)), "what is new is sent")
+        assert len(otlp_keys(sink.taken)) == 6, "and nothing else again"
+
+
+def test_a_store_that_was_replaced_is_sent_from_its_end(home: Path) -> None:
+    with Sink() as sink:
+        write(home, acme(sink.url))
+        progress = Progress(home / FILE_NAME)
+        progress.save("acme", State(cursor=1000))
+        progress.close()
+        with started(home) as server:
+            assert post(server.addresses["otlp_http"].port, traces(1, 0)) == 200
+            wait_for(lambda: len(otlp_keys(sink.taken)) == 3, "sent")
 
 
 def test_own_hosts() -> None:
