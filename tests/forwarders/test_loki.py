@@ -13,7 +13,7 @@ from recordings import CAPTURES, prepared, requests
 from sink import Reply, Sink
 from tachograph.destinations import Destination
 from tachograph.errors import ConfigError
-from tachograph.forwarders import loki
+from tachograph.forwarders import loki, prometheus
 from tachograph.forwarders.contract import Item
 from tachograph.forwarders.loki import LINE_BYTES, METADATA_MAX, Loki
 from tachograph.model import Event, Meaning, Source
@@ -103,3 +103,9 @@ def test_recordings_give_the_lines_that_they_gave(name: str) -> None:
     told = json.loads(loki.body(lines))
     assert told == golden("loki", name, told, os.environ.get("TACHOGRAPH_GOLDEN") == "write")
     assert lines
+
+
+@pytest.mark.parametrize("kind", [loki, prometheus])
+def test_the_address_shows_no_secret(kind: Any) -> None:
+    to = Destination("x", "x", "x", options={"url": "https://me:secret@host/push?key=secret", "token": "secret"})
+    assert "secret" not in kind.address(to) and "host" in kind.address(to)

@@ -63,7 +63,9 @@ class Line(NamedTuple):
 
 def address(destination: Destination) -> str:
     """Where it sends to, for people."""
-    return _push_url(str(destination.options.get("url", "")))
+    from tachograph.forwarders.http import shown  # with no destination it is not needed
+
+    return shown(_push_url(str(destination.options.get("url", ""))))
 
 
 def from_environment(environ: Mapping[str, str]) -> Destination | None:

@@ -107,7 +107,10 @@ OPTIONS: tuple[Option, ...] = (
 
 def address(destination: Destination) -> str:
     """Where it sends to, for people."""
-    return str(destination.options.get("url") or "/metrics")
+    from tachograph.forwarders import http  # with no destination it is not needed
+
+    url = destination.options.get("url")
+    return http.shown(url) if url else "/metrics"
 
 
 def from_environment(environ: Mapping[str, str]) -> Destination | None:
