@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-clients test-e2e screenshots lint format bench golden clean
+.PHONY: help setup run test test-clients test-e2e screenshots lint format bench golden dashboards clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,6 +57,9 @@ bench: setup ## measure speed and size (docs/performance.md says how to read it)
 
 golden: setup ## write expected outputs anew; the diff is the review
 	TACHOGRAPH_GOLDEN=write $(BIN)/pytest -n auto -m "not clients and not e2e"
+
+dashboards: setup ## write the dashboards anew from their code
+	$(BIN)/python dashboards/code
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

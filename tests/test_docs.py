@@ -13,7 +13,7 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import cache
 from importlib import import_module
@@ -24,13 +24,15 @@ import pytest
 from tachograph.cli import COMMANDS, build_parser
 from tachograph.config import SETTINGS, load
 from tachograph.connections import ANY_SDK
+from tachograph.destinations import COMMON, Option
+from tachograph.destinations import read as read_destinations
 from tachograph.dialects.genai import IDENTITY
 from tachograph.errors import TachographError
 from tachograph.pricing import Prices
 from tachograph.questions.arrivals import RULES
 from tachograph.questions.counting import usage
 from tachograph.questions.filters import FIELDS
-from tachograph.registry import CONNECTIONS, DIALECTS, TRANSCRIPTS
+from tachograph.registry import CONNECTIONS, DIALECTS, FORWARDERS, TRANSCRIPTS
 from tachograph.store.duckdb import open_store
 from tachograph.store.schema import TABLES
 
@@ -188,6 +190,38 @@ def test_every_setting_is_documented() -> None:
     rows = (f"| `{s.name}` | {s.type} | {cell(s.default)} | `{s.env}` | {cell(s.what)} |\n" for s in SETTINGS)
     head = "| setting | takes | default | environment | what it is for |\n|---|---|---|---|---|\n"
     check_generated(DOCS / "settings.md", head + "".join(rows))
+
+
+def options_of(options: Iterable[Option]) -> str:
+    """The page's part about the options of a destination."""
+    head = "| setting | takes | default | what it is for |\n|---|---|---|---|\n"
+    return head + "".join(
+        f"| `{o.name}` | {o.type} | {cell('none' if o.default is None else str(o.default))} | {cell(o.what)} |\n"
+        for o in options
+    )
+
+
+def test_what_every_destination_has_is_documented() -> None:
+    check_generated(DOCS / "destinations" / "README.md", options_of(COMMON))
+
+
+@pytest.mark.parametrize("kind", FORWARDERS)
+def test_every_destination_is_documented(kind: str) -> None:
+    page = DOCS / "destinations" / f"{kind}.md"
+    if not page.exists() or BEGIN in page.read_text("utf-8"):
+        check_generated(page, options_of(FORWARDERS[kind].options), f"# {kind}\n")
+    for option in FORWARDERS[kind].options:
+        assert f"`{option.name}`" in page.read_text("utf-8"), f"{name_of(page)} does not tell of {option.name}"
+    assert f"]({kind}.md)" in text_of(DOCS / "destinations" / "README.md")
+
+
+def test_example_destinations_are_taken(home: Path) -> None:
+    home.mkdir()
+    blocks = [block for page in sorted((DOCS / "destinations").glob("*.md")) for block in fences(page, "toml")]
+    assert blocks
+    for block in blocks:
+        (home / "tachograph.toml").write_text(block, "utf-8")
+        read_destinations(load().forwarders, {kind: one.options for kind, one in FORWARDERS.items()})
 
 
 @each_page

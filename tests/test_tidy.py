@@ -21,7 +21,7 @@ PACKAGE = "tachograph"
 LADDER: tuple[frozenset[str], ...] = (
     frozenset({"", "errors", "model", "scan"}),  # "" is the package itself: its version
     frozenset({"config", "telemetry", "vocabulary"}),
-    frozenset({"lines", "otlp_messages"}),
+    frozenset({"lines", "otlp_messages", "destinations"}),
     frozenset(
         {
             *("receivers", "hooks", "transcripts", "dialects", "languages", "detectors", "forwarders"),

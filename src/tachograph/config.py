@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +21,7 @@ FILE_NAME: Final = "tachograph.toml"
 MIB: Final = 1024 * 1024
 SPOOL: Final = "spool"  # in the home: what our plug-ins in agents have written and nobody has read yet
 CONTENT_MODES: Final = ("none", "redacted", "full")
+FORWARDERS: Final = "forwarders"  # the tables of destinations in the file
 FOLLOW_WORDS: Final = ("auto", "off", "all")
 
 
@@ -49,6 +50,20 @@ OTLP_GRPC: Final = Address("127.0.0.1", 4317)
 WEB: Final = Address("127.0.0.1", 4319)
 
 
+class Placed(NamedTuple):
+    """What a table of the settings file holds, and where it stands, for messages."""
+
+    value: Any
+    where: str
+    lines: Mapping[str, int] = {}
+
+    def place(self, key: str) -> str:
+        """Where one of its keys stands: `tachograph.toml:12: forwarders.acme.url`."""
+        line = self.lines.get(key)
+        file, _, name = self.where.partition(": ")
+        return f"{file if line is None else f'{FILE_NAME}:{line}'}: {name}.{key}"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one process, checked; the table SETTINGS says what each one means."""
@@ -67,6 +82,7 @@ class Settings:
     body_bytes_max: int = 64 * MIB
     queue_bytes_max: int = 256 * MIB
     memory_bytes: int | None = None
+    forwarders: Mapping[str, Placed] = field(default_factory=dict)  # as they stand in the file: destinations.read
 
     @property
     def is_personal(self) -> bool:
@@ -343,10 +359,32 @@ def _read_file(path: Path) -> dict[str, Any]:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}", 'one setting a line: content = "redacted"') from None
+    forwarders = table.pop(FORWARDERS, {})
+    if not isinstance(forwarders, dict):
+        where = f"{FILE_NAME}:{_line_of(text, FORWARDERS)}: {FORWARDERS}"
+        raise ConfigError(f"{where}: got {forwarders!r}; expected tables", "[forwarders.acme]")
     for name in table:
         if name not in _BY_NAME or name == "home":
             raise _unknown(path, _line_of(text, name), name)
-    return _parse_all(table, lambda name: f"{FILE_NAME}:{_line_of(text, name)}: {name}")
+    values = _parse_all(table, lambda name: f"{FILE_NAME}:{_line_of(text, name)}: {name}")
+    if forwarders:
+        values[FORWARDERS] = {name: _placed(text, name, value) for name, value in forwarders.items()}
+    return values
+
+
+def _placed(text: str, name: str, value: Any) -> Placed:
+    """A destination's table with the lines of its keys, as far as it is written as a table of its own."""
+    header = re.compile(rf"""\s*\[\s*{FORWARDERS}\s*\.\s*["']?{re.escape(name)}["']?\s*[.\]]""")
+    first = 0
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header.match(line):
+            first = first or number
+        elif line.lstrip().startswith("[") and first:
+            break
+        elif first and (match := re.match(r"""\s*["']?([\w-]+)["']?\s*[=.]""", line)):
+            lines.setdefault(match[1], number)
+    return Placed(value, f"{FILE_NAME}:{first or _line_of(text, FORWARDERS)}: {FORWARDERS}.{name}", lines)
 
 
 def _unknown(path: Path, line: int, name: str) -> ConfigError:

@@ -32,11 +32,15 @@ class Rejected(TachographError):
 
 
 class Busy(TachographError):
-    """The sender may send the same again after `retry_after_s` seconds (HTTP 503 with Retry-After)."""
+    """The sender may send the same again after `retry_after_s` seconds (HTTP 503 with Retry-After).
 
-    def __init__(self, what: str, hint: str = "", retry_after_s: int = 1) -> None:
+    `status` is what a destination answered, 0 where it did not answer.
+    """
+
+    def __init__(self, what: str, hint: str = "", retry_after_s: int = 1, status: int = 0) -> None:
         super().__init__(what, hint)
         self.retry_after_s = retry_after_s
+        self.status = status
 
 
 class QueryError(TachographError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from tachograph.connections.gemini_cli import GEMINI_CLI as CONNECT_GEMINI_CLI
 from tachograph.connections.openclaw import OPENCLAW as CONNECT_OPENCLAW
 from tachograph.connections.opencode import OPENCODE as CONNECT_OPENCODE
 from tachograph.connections.pi import PI as CONNECT_PI
+from tachograph.destinations import Destination, Option
 from tachograph.dialects.claude_code import CLAUDE_CODE
 from tachograph.dialects.codex import CODEX
 from tachograph.dialects.copilot import COPILOT
@@ -36,6 +37,9 @@ from tachograph.dialects.opencode import OPENCODE
 from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPANS
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
+from tachograph.dialects.tachograph import TACHOGRAPH
+from tachograph.forwarders import langfuse, loki, otlp, posthog, prometheus
+from tachograph.forwarders.contract import Forwarder
 from tachograph.hooks import openclaw as openclaw_spool
 from tachograph.hooks import pi as pi_spool
 from tachograph.model import Batch
@@ -44,6 +48,7 @@ from tachograph.transcripts import claude_code, codex, copilot, copilot_otel, ge
 
 # The first that fits reads a record: products before frameworks, frameworks before the plain conventions.
 DIALECTS: Final[tuple[Dialect, ...]] = (
+    TACHOGRAPH,
     CLAUDE_CODE,
     CODEX,
     GEMINI_CLI,
@@ -99,6 +104,28 @@ HOOKS: Final[tuple[AgentFiles, ...]] = (
     AgentFiles(openclaw_spool.NAME, "hook", openclaw_spool.discover, openclaw_spool.is_mine, openclaw_spool.read),
     AgentFiles(otlp_file.NAME, "hook", otlp_file.discover, otlp_file.is_mine, otlp_file.read),
 )
+
+
+class ForwarderKind(NamedTuple):
+    """A kind of destination.
+
+    `make` imports what is heavy; its second argument is the environment, for proxies. `from_environment` reads the
+    variables that are usual for this kind, None where they name no destination. `address` is what to show: no secrets.
+    """
+
+    options: tuple[Option, ...]
+    make: Callable[[Destination, Mapping[str, str]], Forwarder]
+    from_environment: Callable[[Mapping[str, str]], Destination | None]
+    address: Callable[[Destination], str]
+
+
+FORWARDERS: Final[dict[str, ForwarderKind]] = {
+    "otlp": ForwarderKind(otlp.OPTIONS, otlp.make, otlp.from_environment, otlp.address),
+    "langfuse": ForwarderKind(langfuse.OPTIONS, langfuse.make, langfuse.from_environment, langfuse.address),
+    "posthog": ForwarderKind(posthog.OPTIONS, posthog.make, posthog.from_environment, posthog.address),
+    "prometheus": ForwarderKind(prometheus.OPTIONS, prometheus.make, prometheus.from_environment, prometheus.address),
+    "loki": ForwarderKind(loki.OPTIONS, loki.make, loki.from_environment, loki.address),
+}
 
 CONNECTIONS: Final[tuple[Connection, ...]] = (
     CONNECT_PI,

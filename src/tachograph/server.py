@@ -14,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from urllib.parse import urlsplit
 
 from tachograph.config import OTLP_HTTP, Address, Settings, surroundings
 from tachograph.errors import ConfigError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import uvicorn
 
     from tachograph.pipeline import Followed, Follower
+    from tachograph.pipeline.forwarding import Forwarding, Standing
+    from tachograph.pipeline.progress import Progress
     from tachograph.pricing import Prices
     from tachograph.store.contract import Store
     from tachograph.web.api.owner import Deeds
@@ -64,6 +68,8 @@ class Server:
         self._is_stopping = threading.Event()
         self.api_token = secrets.token_urlsafe(32)
         self.follower: Follower | None = None
+        self.forwarding: Forwarding | None = None
+        self._metrics: Callable[[bool], tuple[str, str]] | None = None
 
     def start(self) -> None:
         """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
@@ -76,6 +82,10 @@ class Server:
     def followed(self) -> list[Followed]:
         """How far the files of agents are read."""
         return self.follower.state() if self.follower else []
+
+    def standings(self) -> list[Standing]:
+        """What is forwarded, and how far."""
+        return self.forwarding.standings() if self.forwarding else []
 
     def stop(self) -> None:
         """Take nothing more, answer what is under way, commit, settle, close; in this order."""
@@ -103,8 +113,50 @@ class Server:
         housekeeping = Housekeeping(self.store, settings, self._clock)
         opened.callback(housekeeping.close)
         self._open_doors(opened)
+        self._forward(opened)
         self._open_pages(opened)
         self._follow(opened)
+
+    def _forward(self, opened: ExitStack) -> None:
+        """Send to every destination what it may have; raises ConfigError for the first that is wrong."""
+        from tachograph.registry import FORWARDERS
+
+        settings, environment = self.settings, surroundings(self.settings).environment
+        if not settings.forwarders and not any(kind.from_environment(environment) for kind in FORWARDERS.values()):
+            return
+        from tachograph.pipeline import routing
+        from tachograph.pipeline.forwarding import Forwarding
+        from tachograph.pipeline.progress import FILE_NAME, Progress
+
+        chosen = routing.known(settings.forwarders, environment)
+        routes, loops = routing.routes(chosen, environment, self._leads_here)
+        for one in loops:
+            say("warning", f"{one.where}: {routing.address(one)} is this server; nothing is forwarded there")
+        if routes:
+            progress = Progress(settings.home / FILE_NAME)
+            feeds = routing.feeds_from(self.store)
+            self.forwarding = Forwarding(routes, feeds, self.store, progress, self.telemetry, self._clock)
+            self.forwarding.start()
+            opened.callback(self.forwarding.close)
+            scraped = [one.destination.name for one in routes if one.destination.options.get("scrape")]
+            self._metrics = partial(self._scraped, progress, scraped) if scraped else None
+
+    @staticmethod
+    def _scraped(progress: Progress, names: list[str], is_open_metrics: bool) -> tuple[str, str]:
+        from tachograph.forwarders.prometheus import shown
+        from tachograph.pipeline.progress import Remembered
+
+        return shown([Remembered(progress, name) for name in names], is_open_metrics=is_open_metrics)
+
+    def _leads_here(self, address: str) -> bool:
+        """Whether an address is one of the doors of this process."""
+        try:
+            parts = urlsplit(address if "://" in address else f"//{address}")
+            host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        except ValueError:
+            return False
+        ports = {door.port for door in self.addresses.values()}
+        return port in ports and is_own_host(host)
 
     def _follow(self, opened: ExitStack) -> None:
         """Read what agents write into files, once all that may fail has gone well."""
@@ -160,7 +212,7 @@ class Server:
 
         return Deeds(
             commit=lambda batch: self.road.submit(batch).result(),
-            backup=lambda target: self.store.backup(target),
+            backup=lambda target: back_up(self.store, self.settings, target),
             clear_demo=lambda: self.store.clear_demo(),
             stop=self.wants_to_stop.set,
             followed=self.followed,
@@ -172,7 +224,7 @@ class Server:
         return Upkeep(
             prices=lambda: self.prices,
             use_prices=self.use_prices,
-            backup=lambda target: self.store.backup(target),
+            backup=lambda target: back_up(self.store, self.settings, target),
             prices_path=self.settings.home / PRICES_FILE,
             origins=self.origins,
         )
@@ -190,6 +242,7 @@ class Server:
             self._serve("web", local, create_local(self.reader, local.host, self.api_token, self._deeds()), opened)
         elif settings.web:
             from tachograph.web.app import create_app
+            from tachograph.web.pages.destinations import Destination
             from tachograph.web.rendering import Here
 
             doors = {name: str(address) for name, address in self.addresses.items()}
@@ -203,7 +256,15 @@ class Server:
                 deeds=self._deeds(),
                 otlp=f"http://{self.addresses.get('otlp_http', OTLP_HTTP)}",
                 is_stopping=self._is_stopping.is_set,
-                here=Here(settings, self.telemetry, doors, self.followed, upkeep=self._upkeep()),
+                here=Here(
+                    settings,
+                    self.telemetry,
+                    doors,
+                    self.followed,
+                    destinations=lambda: [Destination(**as_shown(s, self._clock())) for s in self.standings()],
+                    upkeep=self._upkeep(),
+                ),
+                metrics=self._metrics,
             )
             self._serve("web", settings.web, app, opened)
         opened.callback(self._is_stopping.set)  # first of all: live pages let go of their connections
@@ -212,6 +273,27 @@ class Server:
         door = HttpDoor(name, address, app)
         opened.callback(door.close)
         self.addresses[name] = door.address
+
+
+def as_shown(standing: Standing, now_ns: int) -> dict[str, Any]:
+    """A standing in the words of the page of destinations."""
+    state = standing.state
+    is_open = standing.word == "refusing" or (standing.word == "waiting" and state.retry_ns > now_ns)
+    return {
+        "name": standing.name,
+        "kind": standing.kind,
+        "url": standing.address,
+        "signals": standing.signals,
+        "circuit": "open" if is_open else "half-open" if standing.word == "waiting" else "closed",
+        "lag_commits": standing.lag_commits,
+        "lag_s": standing.lag_ns / 1_000_000_000,
+        "records_per_s": standing.per_minute / 60,
+        "sent": state.sent,
+        "failed": state.failed,
+        "dead_letters": standing.refused_kept,
+        "answered_ns": state.answered_ns or None,
+        "answer": state.answer,
+    }
 
 
 class HttpDoor:
@@ -301,6 +383,14 @@ def open_store(settings: Settings, clock: Callable[[], int] = time.time_ns) -> S
     return open_folder(settings.home, clock, settings.memory_bytes)
 
 
+def back_up(store: Store, settings: Settings, target: Path) -> None:
+    """Write a consistent copy of the store, and of how far each destination is, to a new folder."""
+    from tachograph.pipeline.progress import backed_up
+
+    with backed_up(settings.home, target):
+        store.backup(target)
+
+
 def open_prices(settings: Settings) -> Prices:
     """The prices, with what the operator has put beside the store: what they pay where it is not the list price."""
     from tachograph.pricing import Prices
@@ -339,6 +429,18 @@ def listen(name: str, address: Address) -> socket.socket:
             if free
             else "choose an address of this machine",
         ) from None
+
+
+def is_own_host(host: str) -> bool:
+    """Whether a host is this machine, as far as that can be told without asking anybody."""
+    if Address(host, 0).is_loopback or host in ("0.0.0.0", "::", socket.gethostname()):
+        return True
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
+        _bound(family, where).close()
+    except OSError:
+        return False  # a name, or the address of another machine
+    return True
 
 
 def listen_on_localhost_too(name: str, address: Address) -> list[socket.socket]:

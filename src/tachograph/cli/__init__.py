@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "run": "a Python program, with its model calls recorded",
     "env": "the variables that have a program send here by itself",
     "import": "what agents have written into files of their own, history included",
+    "forward": "where data goes on to: how far, does it work, what was refused, once more",
     "relay": "keep agents' files flowing in while no server runs",
     "connect": "make agents send here: one command per agent",
     "doctor": "what arrives, what is missing, and how to turn it on",

@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the backup."""
     from tachograph.cli.periods import clock
-    from tachograph.server import open_store
+    from tachograph.server import back_up, open_store
 
     chosen = settings(arguments)
     target = Path(arguments.target).expanduser().absolute()
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         running.Server(found).backup(target)
     else:
         with closing(open_store(chosen, clock)) as store:
-            store.backup(target)
+            back_up(store, chosen, target)
     written = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if arguments.json:
         write_json({"target": str(target), "bytes": written})

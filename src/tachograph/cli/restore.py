@@ -24,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore; refuses a home that holds a store."""
+    from tachograph.pipeline.progress import restored
     from tachograph.store.backup import restore
 
     chosen = settings(arguments)
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if running.find(chosen.home) is not None:
         raise ConfigError(f"restore: {chosen.home}: got a home that a server runs on; expected an empty one")
     restore(source, chosen.home)
+    restored(source, chosen.home)
     if arguments.json:
         write_json({"source": str(source), "home": str(chosen.home)})
     else:

@@ -91,6 +91,7 @@ class Growth:
             start_ns=start_ns,
             end_ns=max(start_ns, row["end_ns"] or 0),
             is_timed=bool(row["end_ns"]),
+            has_ended=(row["end_ns"] or 0) > start_ns,
             is_error=bool(row["is_error"]),
             is_noise=bool(row["is_noise"]),
             trace_id=key[0],
@@ -289,6 +290,7 @@ def _merge_event(
     if node.origin == "event" and row["time_ns"]:
         node.start_ns = min(node.start_ns, row["time_ns"] - (row["duration_ns"] or 0))
         node.end_ns = max(node.end_ns, row["time_ns"])
+        node.has_ended = node.end_ns > node.start_ns
     if row["is_error"] and node.role != PROMPT:
         node.is_error = True
         node.error = node.error or row["error_message"] or row["error_type"]

@@ -61,6 +61,7 @@ class Node(Struct, eq=False, gc=False):
     start_ns: int = 0
     end_ns: int = 0
     is_timed: bool = False  # a source tells how long it took, be it no time at all
+    has_ended: bool = False  # a record of its own says when; else `end_ns` may be that of what lies below
     is_error: bool = False
     is_noise: bool = False
     is_repeat: bool = False  # tells of a call or tool run that another node stands for

@@ -49,6 +49,8 @@ from tachograph.web.pages.settings import routes as settings
 from tachograph.web.pages.sql import endpoint as sql
 from tachograph.web.rendering import DEFAULT_OTLP, Here, Site, render
 
+Metrics = Callable[[bool], tuple[str, str]]  # whether as OpenMetrics; the text and its content type
+
 
 def create_app(
     reader: Reader,
@@ -63,6 +65,7 @@ def create_app(
     otlp: str = DEFAULT_OTLP,
     is_stopping: Callable[[], bool] = lambda: False,
     here: Here | None = None,
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """The pages of what `reader` reads.
 
@@ -70,7 +73,7 @@ def create_app(
     (ConfigError); who shows the `viewer_token` may read. The API of local commands is closed without an
     `api_token`, and its deeds without `deeds`. `timezone` is for browsers that do not say theirs, `otlp` what the page
     tells agents to send to. Open live connections end when `is_stopping` says so. `here` is what the process knows of
-    itself.
+    itself, `metrics` what is scraped.
     """
     if host.strip("[]").lower() not in LOOPBACK_NAMES and not host.startswith("127.") and not web_token:
         raise ConfigError(
@@ -90,6 +93,7 @@ def create_app(
         *owner.routes(reader, deeds),
         *endpoints.routes(site),
         Route(f"{PREFIX}openapi.json", openapi),
+        *([Route("/metrics", _scraped(metrics))] if metrics else []),
     ]
     return Starlette(
         routes=routes,
@@ -132,6 +136,14 @@ def _pages(site: Site) -> list[Route]:
         page("/texts/{hash}", text.text),
         page("/texts/{hash}/images/{number:int}", text.image),
     ]
+
+
+def _scraped(metrics: Metrics) -> Callable[[Request], Response]:
+    def respond(request: Request) -> Response:
+        text, media_type = metrics("application/openmetrics-text" in request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
+
+    return respond
 
 
 def _error_pages(site: Site) -> dict[Any, Callable[[Request, Any], Response]]:

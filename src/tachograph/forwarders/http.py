@@ -1,0 +1,240 @@
+"""Requests to destinations over HTTP, and what an answer means: taken, busy, refused, or for the operator to mend."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # what getproxies goes by
+
+import urllib3
+from urllib3.exceptions import (
+    HTTPError,
+    LocationValueError,
+    NewConnectionError,
+    ProxyError,
+    ProxySchemeUnknown,
+    SSLError,
+)
+
+from tachograph import __version__
+from tachograph.errors import Busy, ConfigError, Rejected
+
+USER_AGENT: Final = f"Tachograph/{__version__}"
+ANSWER_BYTES_MAX: Final = 64 * 1024  # of a body: what is longer says nothing more
+ANSWER_CHARS: Final = 300
+TIMEOUT_S: Final = 10.0  # OTLP's default, and long enough for the others
+# RFC 9110: the request itself is wrong, so that no wait helps. What else is 4xx is about who asks, and where.
+_REFUSED: Final = frozenset((400, 413, 414, 415, 422))
+_SECRET_CHARS_MIN: Final = 8
+_BUSY: Final = frozenset((408, 425, 429))
+
+
+class Answer(NamedTuple):
+    """A good answer: its status, its headers with lower-case names, and the start of its body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def __str__(self) -> str:
+        return str(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Paths of PEM files, "" = the system's authorities, and no certificate of our own."""
+
+    authority: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+class HttpClient:
+    """Connections to one destination; used from one thread.
+
+    `headers` go with every request. `environment` may name proxies (`HTTPS_PROXY`, `NO_PROXY`, ...). Raises
+    ConfigError where a certificate cannot be read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        tls: Tls | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        self.url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        own = urllib3.make_headers(user_agent=USER_AGENT, basic_auth=_credentials(parts))
+        self._headers = {**own, **{name.lower(): value for name, value in (headers or {}).items()}}
+        _check(self._headers)
+        self._secrets = sorted({word for v in (headers or {}).values() for word in _secret_words(v)}, key=len)[::-1]
+        context = _context(tls or Tls()) if parts.scheme == "https" else None
+        self._pool = _pool(
+            _proxy(url, environment or {}),
+            {
+                "timeout": urllib3.Timeout(connect=timeout_s, read=timeout_s),
+                "retries": False,
+                "maxsize": 1,
+                "ssl_context": context,
+            },
+        )
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str], *, is_gzipped: bool = True) -> Answer:
+        """Send a body to the address with `path` after it, and wait for the answer; raises as Forwarder.send."""
+        given = {**self._headers, **{name.lower(): value for name, value in headers.items()}}
+        if is_gzipped:
+            body, given["content-encoding"] = gzip.compress(body, 4, mtime=0), "gzip"
+        return self._ask("POST", path, body, given)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Ask for what is at the address with `path` after it; raises as `post`."""
+        return self._ask("GET", path, None, {**self._headers, **(headers or {})})
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.clear()
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        url = self.url + path
+        try:
+            response = self._pool.request(
+                method, url, body=body, headers=headers, redirect=False, preload_content=False, decode_content=True
+            )
+            told = {name.lower(): value for name, value in response.headers.items()}
+            answer = Answer(response.status, told, response.read(ANSWER_BYTES_MAX, decode_content=True) or b"")
+            if len(answer.body) < ANSWER_BYTES_MAX:
+                response.release_conn()
+            else:
+                response.close()  # sooner than reading what nobody wants
+        except SSLError as error:
+            raise ConfigError(f"{shown(url)}: no secure connection: {_reason(error)}", "check the address") from None
+        except (LocationValueError, UnicodeError):
+            raise ConfigError(f"{shown(url)}: not an address", "http://host:port") from None
+        except (HTTPError, HTTPException, OSError) as error:
+            raise Busy(f"{shown(url)}: {_reason(error)}") from None
+        return self._judged(url, answer)
+
+    def _judged(self, url: str, answer: Answer) -> Answer:
+        if 200 <= answer.status < 300:
+            return answer
+        said = _said(answer.body)
+        for secret in self._secrets:  # some answers repeat the key that they refuse
+            said = said.replace(secret, "[redacted]")
+        return _judged(f"{shown(url)}: answered {answer.status}{said[: ANSWER_CHARS + 2]}", answer)
+
+
+def _judged(what: str, answer: Answer) -> Answer:
+    if answer.status in _REFUSED:
+        raise Rejected(what, status=answer.status)
+    if answer.status >= 500 or answer.status in _BUSY:
+        raise Busy(what, retry_after_s=_retry_after_s(answer.headers), status=answer.status)
+    hint = "check the key" if answer.status in (401, 403) else "check the address"
+    raise ConfigError(what, hint)
+
+
+def _said(body: bytes) -> str:
+    """The words of an answer's body, printable and short."""
+    text = " ".join(body[: 4 * ANSWER_CHARS].decode("utf-8", "replace").split())
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return f": {text}" if text else ""
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> int:
+    """What the answer asks for, in seconds or as a date beside the answer's own (RFC 9110, Retry-After)."""
+    given = headers.get("retry-after", "").strip()
+    if given.isascii() and given.isdigit():
+        return int(given[:9])
+    try:
+        return max(1, int((parsedate_to_datetime(given) - parsedate_to_datetime(headers["date"])).total_seconds()))
+    except (KeyError, ValueError, TypeError):
+        return 1
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the address of an object or a whole chain of causes."""
+    if isinstance(error, ProxyError):
+        return f"the proxy: {_reason(error.original_error)}"
+    if isinstance(error, NewConnectionError):
+        cause = error.__cause__ or error.__context__
+        return f"cannot connect: {getattr(cause, 'strerror', None) or cause or 'no route'}"
+    return str(error).rpartition(": ")[2][:ANSWER_CHARS] or type(error).__name__
+
+
+def _check(headers: Mapping[str, str]) -> None:
+    """Raise ConfigError for what cannot stand in a header; the value may be a secret and is not repeated."""
+    for name, value in headers.items():
+        if not value.isascii() or not value.isprintable():
+            raise ConfigError(f"header {name}: got a value with characters that a header cannot have", "check the key")
+
+
+def _credentials(parts: SplitResult) -> str | None:
+    """`name:password` of an address that has them."""
+    return f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if "@" in parts.netloc else None
+
+
+def _secret_words(value: str) -> list[str]:
+    """What of a header's value may be a secret: its words, and what they say in base64."""
+    words = [word for word in value.split() if len(word) >= _SECRET_CHARS_MIN]
+    for word in words[:]:
+        with suppress(ValueError):  # not base64: a secret as it stands
+            words += base64.b64decode(word, validate=True).decode("ascii").split(":")
+    return [word for word in words if len(word) >= _SECRET_CHARS_MIN]
+
+
+def _pool(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
+    if not proxy:
+        return urllib3.PoolManager(**settings)
+    parts = urlsplit(proxy)
+    credentials = _credentials(parts)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    headers = urllib3.make_headers(proxy_basic_auth=credentials) if credentials else None
+    try:
+        return urllib3.ProxyManager(address, proxy_headers=headers, **settings)
+    except ProxySchemeUnknown:
+        expected = "expected an http:// or https:// one"
+        raise ConfigError(f"proxy: got {shown(address)}; {expected}", "HTTPS_PROXY=http://host:port") from None
+
+
+def shown(url: str) -> str:
+    """An address without what may be secret in it: name and password, query and fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    for path in (tls.authority, tls.certificate, tls.key):
+        if path and not Path(path).is_file():
+            raise ConfigError(f"certificate: got {path}, which is no file; expected a PEM file", "check the path")
+    try:
+        context = ssl.create_default_context(cafile=tls.authority or None)
+        if tls.certificate:
+            context.load_cert_chain(tls.certificate, tls.key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"certificate: cannot be read: {error}", "expected PEM files") from None
+    return context
+
+
+def _proxy(url: str, environment: Mapping[str, str]) -> str:
+    """The proxy that the environment names for an address, "" = none."""
+    parts = urlsplit(url)
+    proxies = {
+        name[: -len("_proxy")]: value
+        for key, value in sorted(environment.items())
+        if value and (name := key.lower()).endswith("_proxy")
+    }
+    if proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
+        return ""
+    found = proxies.get(parts.scheme) or proxies.get("all", "")
+    return found if not found or "://" in found else f"http://{found}"

@@ -1,0 +1,291 @@
+"""Brings one destination what it may have, in windows of commits: at least once, in order, and as often as it takes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from tachograph.errors import Busy, ConfigError, Rejected, TachographError
+from tachograph.forwarders.contract import CALLS, STEPS, Accepted, Feed, Forwarder, Item, Part, PendingFeed
+from tachograph.pipeline.progress import Letter, Progress, Remembered, State
+from tachograph.redaction import redact_text
+from tachograph.scan import Agg, Match, Reader, Scan
+
+WINDOW_RECORDS: Final = 5000  # then the cursor is kept: what a killed process sends twice at most
+WINDOW_COMMITS: Final = 500
+FLUSH_S: Final = 5.0  # between looks when there is nothing to send
+STUMBLES_MAX: Final = 3  # after so many errors that nobody foresaw a request counts as refused
+BACK_OFF_S: Final = 1.0  # after the first failure; then twice as long each time, up to
+BACK_OFF_S_MAX: Final = 300.0
+RETRY_AFTER_S_MAX: Final = 3600  # a destination may ask for more: it is tried again after an hour
+ANSWER_CHARS: Final = 500
+_S: Final = 1_000_000_000
+
+
+class Delivery:
+    """One destination's way; used from one thread.
+
+    `clock` gives nanoseconds, `jitter` a number from 0 to 1. `hold_ns`: commits younger than that wait, so that what
+    several sources say of one call is told as one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forwarder: Forwarder,
+        feeds: Sequence[Feed],
+        reader: Reader,
+        progress: Progress,
+        clock: Callable[[], int],
+        jitter: Callable[[], float],
+        *,
+        parts_max: int | None = None,
+        hold_ns: int = 0,
+    ) -> None:
+        self.name = name
+        self.forwarder = forwarder
+        self._feeds = feeds
+        self._reader = reader
+        self._progress = progress
+        self._clock = clock
+        self._jitter = jitter
+        self._parts_max = min(parts_max or forwarder.parts_max, forwarder.parts_max)
+        self._hold_ns = hold_ns
+        self._round: _Round | None = None
+        known = progress.state(name)
+        newest = reader.sequence()
+        self.state = known or State(cursor=newest)
+        if known is None or known.cursor > newest:  # as after another store was put in the place of this one
+            self.state.cursor = newest
+            progress.save(name, self.state)
+
+    def round(self) -> float:
+        """Send the next window, or what is left of one; how many seconds to wait before the next round."""
+        self._rewind()
+        wait_ns = self.state.retry_ns - self._clock()
+        if wait_ns > 0:
+            return min(wait_ns / _S, FLUSH_S)  # not for the whole of it: somebody may ask to begin again
+        try:
+            self._round = self._round or self._wanted() or self._next() or self._due()
+            if self._round is None:
+                return FLUSH_S
+            self._send(self._round)
+        except (Busy, ConfigError) as error:
+            self._put_off(error)
+            return min((self.state.retry_ns - self._clock()) / _S, FLUSH_S)
+        self._keep(self._round)
+        self._round = None
+        return 0
+
+    def close(self) -> None:
+        """Let go of the destination."""
+        self.forwarder.close()
+
+    def _rewind(self) -> None:
+        after = self._progress.rewound(self.name)
+        if after is None:
+            return
+        self._round = None
+        self.state.cursor, self.state.retry_ns, self.state.is_refusing, self.state.failures = after, 0, False, 0
+        everything = [(key, None) for key in self._progress.recall_keys(self.name, "")]
+        self._progress.save(self.name, self.state, everything, is_rewound=True)
+
+    def _next(self) -> _Round | None:
+        """The next window, None where nothing is left to look at."""
+        where = [Match("seq", ">", self.state.cursor)]
+        if self._hold_ns:
+            where.append(Match("time_ns", "<=", self._clock() - self._hold_ns))
+        if {CALLS, STEPS} & set(self.forwarder.feeds):
+            where.append(Match("seq", "<=", self._settled()))
+        names = ("seq", "spans", "events", "points")
+        scan = Scan("commits", {n: n for n in names}, tuple(where), order_by=(("seq", False),), limit=WINDOW_COMMITS)
+        commits = self._reader.scan(scan).rows()
+        if not commits:
+            return None
+        lost = self._lost(commits[0]["seq"])
+        records, until = 0, commits[0]["seq"]
+        for commit in commits:
+            records += commit["spans"] + commit["events"] + commit["points"]
+            if records > WINDOW_RECORDS and commit is not commits[0]:
+                break
+            until = commit["seq"]
+        memory = Remembered(self._progress, self.name)
+        since = self.state.cursor
+        items = (some for feed in self._feeds for some in feed.read(since, until, memory))
+        return _Round(items, memory, until, lost)
+
+    def _due(self) -> _Round | None:
+        """What is ready since nothing more came of it."""
+        until_ns, memory = self._clock() - self._hold_ns, Remembered(self._progress, self.name)
+        ready = [f for f in self._feeds if isinstance(f, PendingFeed) and f.is_due(until_ns, memory)]
+        if not ready:
+            return None
+        until = self.state.cursor
+        return _Round((some for feed in ready for some in feed.due(until_ns, until, memory)), memory, until, 0)
+
+    def _wanted(self) -> _Round | None:
+        """A refused piece that somebody asked to send again."""
+        letters = self._progress.letters(self.name, is_wanted=True, limit=1)
+        if not letters:
+            return None
+        letter, memory = letters[0], Remembered(self._progress, self.name)
+        keys = set(letter.keys)
+        read = (some for feed in self._feeds for some in feed.read(letter.first_seq - 1, letter.last_seq, memory))
+        items = ([item for item in some if item.key in keys] for some in read)
+        return _Round(items, memory, self.state.cursor, 0, letter)
+
+    def _settled(self) -> int:
+        rows = self._reader.scan(Scan("meta", {"value": "value"}, (Match("key", "=", "settled_seq"),))).rows()
+        return int(rows[0]["value"]) if rows else 0
+
+    def _lost(self, first: int) -> int:
+        """Commits that retention has forgotten since the last window."""
+        if first == self.state.cursor + 1 or not self.state.cursor:
+            return 0
+        oldest = self._reader.scan(Scan("commits", {"seq": Agg("min", "seq")})).rows()[0]["seq"]
+        return first - self.state.cursor - 1 if oldest == first else 0
+
+    def _send(self, doing: _Round) -> None:
+        """Everything that is left of a round; raises Busy or ConfigError, and then nothing that was taken is left."""
+        while True:
+            while doing.unsent:
+                self._send_some(doing)
+            try:
+                some = next(doing.items, None)
+                if some is None:
+                    return
+                doing.unsent.extend(self._pieces(self._converted(some, doing)))
+            except BaseException:
+                self._round = None  # what is read cannot be gone on with: the window is read again
+                raise
+
+    def _converted(self, items: Sequence[Item], doing: _Round) -> list[Part]:
+        """Parts of the items; one that cannot be told, for a reason nobody foresaw, is set aside alone."""
+        if not items:
+            return []
+        doing.keys.update(item.key for item in items if doing.letter is not None)
+        before = dict(doing.memory.changes)
+        try:
+            return self.forwarder.convert(items, doing.memory)
+        except TachographError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad record must not hold up all that come after it
+            doing.memory.changes = before
+            if len(items) > 1:
+                return [part for item in items for part in self._converted([item], doing)]
+            self.state.answer = _short(f"not told: {type(error).__name__}: {error}")
+            self._set_aside(doing, "", [Part(items[0], "", None)], 1)
+            return []
+
+    def _pieces(self, parts: Sequence[Part]) -> Iterator[tuple[str, list[Part]]]:
+        """Parts in requests: of one route each, in order, and within the bounds."""
+        by_route: dict[str, list[Part]] = {}
+        for part in parts:
+            by_route.setdefault(part.route, []).append(part)
+        for route, some in by_route.items():
+            piece: list[Part] = []
+            size = 0
+            for part in some:
+                if piece and (len(piece) >= self._parts_max or size + part.size_bytes > self.forwarder.bytes_max):
+                    yield route, piece
+                    piece, size = [], 0
+                piece.append(part)
+                size += part.size_bytes
+            if piece:
+                yield route, piece
+
+    def _send_some(self, doing: _Round) -> None:
+        route, parts = doing.unsent[0]
+        try:
+            accepted = self._sent(route, parts)
+        except Rejected as error:
+            self._answered(f"{error.status}: {error.what}")
+            doing.unsent.popleft()
+            if len(parts) > 1:
+                middle = len(parts) // 2
+                doing.unsent.extendleft([(route, parts[middle:]), (route, parts[:middle])])
+            else:
+                self._set_aside(doing, route, parts, len(parts))
+            return
+        doing.unsent.popleft()
+        self._answered(accepted.answer)
+        if accepted.rejected:
+            self.state.answer = _short(f"{accepted.answer}: {accepted.why}")
+            self._set_aside(doing, route, parts, min(accepted.rejected, len(parts)))
+        self.state.sent += len(parts) - min(accepted.rejected, len(parts))
+        self.state.taken_ns = self._clock()
+
+    def _sent(self, route: str, parts: Sequence[Part]) -> Accepted:
+        try:
+            return self.forwarder.send(route, parts)
+        except TachographError:
+            raise
+        except Exception as error:  # again a few times, then for each record alone, and so set aside
+            what = f"not sent: {type(error).__name__}: {error}"
+            if self.state.failures < STUMBLES_MAX:
+                raise Busy(what) from error
+            raise Rejected(what) from error
+
+    def _answered(self, answer: str) -> None:
+        self.state.requests += 1
+        self.state.answer, self.state.answered_ns = _short(answer), self._clock()
+        self.state.failures, self.state.retry_ns, self.state.is_refusing = 0, 0, False
+
+    def _set_aside(self, doing: _Round, route: str, parts: Sequence[Part], rejected: int) -> None:
+        sequences = [part.item.seq for part in parts]
+        keys = list(dict.fromkeys(part.item.key for part in parts))
+        doing.letters.append(
+            Letter(keys, min(sequences), max(sequences), route, self.state.answer, self._clock(), rejected)
+        )
+        self.state.refused += rejected
+
+    def _put_off(self, error: Busy | ConfigError) -> None:
+        """Try again later: soon where it is busy, and seldom where somebody has to act first."""
+        state = self.state
+        state.requests += 1
+        state.failures += 1
+        state.failed += 1
+        back_off_s = min(BACK_OFF_S * 2 ** min(state.failures - 1, 20), BACK_OFF_S_MAX)
+        wait_s = back_off_s * (0.5 + self._jitter() / 2)
+        if isinstance(error, Busy):
+            wait_s = max(wait_s, min(error.retry_after_s, RETRY_AFTER_S_MAX))
+        state.is_refusing = isinstance(error, ConfigError)
+        state.answer, state.answered_ns = _short(error.what), self._clock()
+        state.retry_ns = self._clock() + round(wait_s * _S)
+        self._progress.save(self.name, state)
+
+    def _keep(self, doing: _Round) -> None:
+        self.state.cursor = doing.until
+        self.state.lost += doing.lost
+        letter = doing.letter
+        if letter is None:
+            self._progress.save(self.name, self.state, doing.memory.changes.items(), doing.letters)
+            return
+        if not doing.keys:
+            self.state.lost += 1  # nothing of it is kept any more
+        self.state.refused = max(0, self.state.refused - letter.rejected)
+        # What is remembered knows these records already.
+        self._progress.save(self.name, self.state, (), doing.letters, forgotten=(letter.id,))
+
+
+class _Round:
+    """One window on its way: what is read, what is converted and not yet taken, and what was refused."""
+
+    def __init__(
+        self, items: Iterator[list[Item]], memory: Remembered, until: int, lost: int, letter: Letter | None = None
+    ) -> None:
+        self.items = items
+        self.memory = memory
+        self.until = until
+        self.lost = lost
+        self.letter = letter
+        self.keys: set[str] = set()  # of a letter: those that are still kept
+        self.unsent: deque[tuple[str, list[Part]]] = deque()
+        self.letters: list[Letter] = []
+
+
+def _short(text: str) -> str:
+    """What a destination answered, fit to be kept and shown: it may hold anything."""
+    text = redact_text("".join(c if c.isprintable() else " " for c in text[: 4 * ANSWER_CHARS]))
+    return text if len(text) <= ANSWER_CHARS else text[: ANSWER_CHARS - 1] + "…"

@@ -1,0 +1,343 @@
+"""Reads from the store what happened, as steps: the tree of each session that a window of commits touched.
+
+A session's steps stand in one trace for each thing that stands alone, usually a prompt: the trace that was recorded,
+where one was, else one of the prompt's own. A step is told when it is over. Of a prompt that is not known before the
+next one comes, or before the session has been quiet for a minute; until then it is pending, and looked at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from tachograph.destinations import Destination
+from tachograph.forwarders.contract import AGAIN, Item, Memory, Step
+from tachograph.model import MODEL_CALL, SUBAGENT
+from tachograph.pipeline import privacy
+from tachograph.pipeline.feeding import fit_call, of_window
+from tachograph.pipeline.placing import Placed, Told, is_step, place, sessions_of
+from tachograph.pipeline.telling import with_texts
+from tachograph.questions.lookup import CALL_COLUMNS, SESSION_COLUMNS
+from tachograph.scan import Agg, Bucket, Match, Reader, Scan
+from tachograph.tree import Node, Tree, session_tree
+
+QUIET_NS: Final = 60_000_000_000  # then nothing more is awaited of a session
+QUIET_AT_ONCE: Final = 200  # sessions of one round: what is remembered of them is kept together
+_DEPTH: Final = 8  # sub-agents of sub-agents
+_AT_ONCE: Final = 1000  # values of one condition
+_REACHED: Final = "steps:reached"
+_PENDING: Final = "steps:pending"
+_LONELY: Final = "call:"  # a call that no source names a session of is a session of its own
+_UNTOLD: Final = frozenset(("seq", "reports", "provenance", "price_note"))  # of a call: they change without news
+
+Row = dict[str, Any]
+_Pending = dict[str, tuple[int, int]]  # session -> when it is quiet, and the commit that touched it last
+
+
+class Steps:
+    """The feed STEPS of one destination. `takes_changes`: open steps are told too, and again when they changed."""
+
+    def __init__(self, reader: Reader, destination: Destination, *, takes_changes: bool) -> None:
+        self._reader, self._destination, self._takes_changes = reader, destination, takes_changes
+
+    def read(self, since: int, until: int, memory: Memory) -> Iterator[list[Item]]:
+        """Feed.read; a window that was read before gives all its steps once more."""
+        packed = memory.get(_REACHED)
+        is_again = packed is not None and until <= msgspec.msgpack.decode(packed, type=int)
+        if is_again:
+            memory.put(AGAIN, b"1")
+        else:
+            memory.put(_REACHED, msgspec.msgpack.encode(until))
+        pending = _pending(memory)
+        touched = self._touched(since, until)
+        for session_id, seq in sorted(touched.items(), key=lambda one: (one[1], one[0])):
+            yield from self._session(_Look(session_id, seq, until, memory, pending, is_again=is_again))
+        if is_again:
+            return
+        until_ns = self._time_ns(until)
+        yield from self._quiet(until_ns, until, memory, pending)
+        _keep(memory, pending)
+
+    def is_due(self, until_ns: int, memory: Memory) -> bool:
+        """Whether a step is over since nothing came for so long; `until_ns`: everything before was read."""
+        return any(due_ns <= until_ns for due_ns, _ in _pending(memory).values())
+
+    def due(self, until_ns: int, until: int, memory: Memory) -> Iterator[list[Item]]:
+        """The steps that are over since nothing came for so long; `until`: the last commit that was read."""
+        pending = _pending(memory)
+        yield from self._quiet(until_ns, until, memory, pending)
+        _keep(memory, pending)
+
+    def _quiet(self, until_ns: int, until: int, memory: Memory, pending: _Pending) -> Iterator[list[Item]]:
+        due = sorted((due_ns, session_id) for session_id, (due_ns, _) in pending.items() if due_ns <= until_ns)
+        for _, session_id in due[:QUIET_AT_ONCE]:
+            seq = pending.pop(session_id)[1]
+            yield from self._session(_Look(session_id, seq, until, memory, pending, is_quiet=True))
+
+    # -- which sessions ------------------------------------------------------------------------------------------------
+
+    def _touched(self, since: int, until: int) -> dict[str, int]:
+        """The sessions that the window told of, each with the last commit that did; sub-agents' by who started them."""
+        found: dict[str, int] = {}
+        traces: dict[str, int] = {}
+        for table in ("spans", "events", "reports", "calls"):
+            select: dict[str, str | Agg | Bucket] = {"session_id": "session_id", "trace_id": "trace_id"}
+            select["seq"] = Agg("max", "seq")
+            asked = Scan(table, select, of_window(since, until), group_by=("session_id", "trace_id"))
+            for row in self._reader.scan(asked).rows():
+                into, name = (found, row["session_id"]) if row["session_id"] else (traces, row["trace_id"])
+                if name:
+                    into[name] = max(into.get(name, 0), row["seq"])
+        for trace_id, session_id in self._sessions_of_traces(sorted(traces)):
+            found[session_id] = max(found.get(session_id, 0), traces[trace_id])
+        for call_id, seq in self._lonely(since, until):
+            found[_LONELY + call_id] = seq
+        return self._roots(found)
+
+    def _sessions_of_traces(self, traces: list[str]) -> Iterator[tuple[str, str]]:
+        for some in _chunks(traces):
+            select: dict[str, str | Agg | Bucket] = {"trace_id": "trace_id", "session_id": "session_id"}
+            for row in self._reader.scan(Scan("trace_sessions", select, (Match("trace_id", "in", some),))).rows():
+                yield row["trace_id"], row["session_id"]
+
+    def _lonely(self, since: int, until: int) -> Iterator[tuple[str, int]]:
+        where = (*of_window(since, until), Match("session_id", "=", ""), Match("trace_id", "=", ""))
+        for row in self._reader.scan(Scan("calls", {"call_id": "call_id", "seq": "seq"}, where)).rows():
+            yield row["call_id"], row["seq"]
+
+    def _roots(self, touched: dict[str, int]) -> dict[str, int]:
+        """The sessions with those of sub-agents replaced by the ones that they stand in."""
+        above: dict[str, str] = {}
+        wanted = sorted(touched)
+        for _ in range(_DEPTH):
+            parents: list[str] = []
+            for some in _chunks(wanted):
+                where = (Match("session_id", "in", some), Match("lineage", "=", SUBAGENT))
+                select: dict[str, str | Agg | Bucket] = {"id": "session_id", "parent": "parent_session_id"}
+                for row in self._reader.scan(Scan("sessions", select, where)).rows():
+                    if row["parent"] and row["id"] not in above:
+                        above[row["id"]] = row["parent"]
+                        parents.append(row["parent"])
+            if not parents:
+                break
+            wanted = sorted(set(parents))
+        known = self._known(set(above.values()))
+        found: dict[str, int] = {}
+        for session_id, seq in touched.items():
+            root = _root(session_id, above, known)
+            found[root] = max(found.get(root, 0), seq)
+        return found
+
+    def _known(self, wanted: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        for some in _chunks(sorted(wanted)):
+            where = (Match("session_id", "in", some),)
+            found.update(self._reader.scan(Scan("sessions", {"id": "session_id"}, where)).data["id"])
+        return found
+
+    # -- one session ---------------------------------------------------------------------------------------------------
+
+    def _session(self, look: _Look) -> Iterator[list[Item]]:
+        row = self._row(look.session_id)
+        if not self._is_mine(row):
+            return
+        tree = self._tree(look.session_id)
+        told = Told(look.memory, look.session_id, sessions_of(tree))
+        placed = place(tree, told, self._open_spans(tree), look.is_quiet)
+        calls = self._calls(placed)
+        chosen: list[tuple[Placed, Step]] = []
+        is_pending = False
+        for one in placed:
+            call = calls.get(one.node.call_id)
+            if one.node.role == MODEL_CALL and (call is None or call["seq"] > look.until):
+                continue  # its own commit comes, and touches the session again
+            is_pending = is_pending or not one.is_over
+            if self._is_wanted(one, call, row) and (look.is_again or self._is_news(one, call)):
+                chosen.append((one, self._step(one, call, row)))
+        for some in with_texts(self._reader, chosen, self._destination.privacy):
+            yield [Item(f"{step.trace_id}:{step.span_id}", look.seq, step) for step in some]
+        if look.is_again:
+            return
+        told.keep()
+        if is_pending:
+            look.pending[look.session_id] = (self._time_ns(look.seq) + QUIET_NS, look.seq)
+        else:
+            look.pending.pop(look.session_id, None)
+
+    def _tree(self, session_id: str) -> Tree:
+        if not session_id.startswith(_LONELY):
+            return session_tree(self._reader, session_id)
+        call_id = session_id.removeprefix(_LONELY)
+        node = Node(id=session_id, origin="call", role=MODEL_CALL, call_id=call_id)
+        rows = self._rows("calls", ("model", "start_ns", "end_ns", "status", "agent", "subagent"), "call_id", [call_id])
+        for row in rows:
+            node.name, node.start_ns, node.end_ns = row["model"], row["start_ns"] or 0, row["end_ns"] or 0
+            node.is_error, node.agent, node.subagent = row["status"] != "ok", row["agent"], row["subagent"]
+        return Tree(id=session_id, root=Node(id="", children=[node]))
+
+    def _row(self, session_id: str) -> Row:
+        """The row of the session; of one that is not known by its calls alone, what is known of it."""
+        rows = self._rows("sessions", SESSION_COLUMNS, "session_id", [session_id])
+        if rows:
+            return rows[0]
+        row: Row = dict.fromkeys(SESSION_COLUMNS)
+        row.update(session_id="" if session_id.startswith(_LONELY) else session_id)
+        where = ("call_id", session_id.removeprefix(_LONELY)) if not row["session_id"] else ("session_id", session_id)
+        names = ("agent", "project", "user", "host", "channel", "repository", "branch", "team", "environment")
+        for call in self._rows("calls", names, where[0], [where[1]])[:1]:
+            row.update(call)
+        return row | {name: "" for name in names if row[name] is None} | {"title": row["title"] or ""}
+
+    def _rows(self, table: str, names: Iterable[str], column: str, values: list[str]) -> list[Row]:
+        select: dict[str, str | Agg | Bucket] = {name: name for name in names}
+        return self._reader.scan(Scan(table, select, (Match(column, "in", values),))).rows()
+
+    def _is_mine(self, row: Row) -> bool:
+        to = self._destination
+        has_agent = not to.agents or row["agent"] in to.agents
+        return has_agent and (not to.projects or row["project"] in to.projects)
+
+    def _is_wanted(self, one: Placed, call: Row | None, row: Row) -> bool:
+        """Whether a step is one of those that the destination is for: also within a session that is."""
+        agent = (call["agent"] if call else "") or one.node.agent or row["agent"]
+        project = (call["project"] if call else "") or row["project"]
+        to = self._destination
+        return (not to.agents or agent in to.agents) and (not to.projects or project in to.projects)
+
+    def _is_news(self, one: Placed, call: Row | None) -> bool:
+        if not self._takes_changes and (one.ids.told or not one.is_over):
+            return False
+        digest = _digest(one, call)
+        is_news, one.ids.told = digest != one.ids.told, digest
+        return is_news
+
+    def _open_spans(self, tree: Tree) -> set[str]:
+        """The nodes whose span was told while it went on, and not yet as ended."""
+        ids = sorted({node.span_id for _, node in tree.walk() if node.origin == "span" and is_step(node)})
+        where = Match("attributes.tachograph.is_open", "not_null")
+        is_open: set[str] = set()
+        for some in _chunks(ids):
+            found = self._reader.scan(Scan("spans", {"id": "span_id"}, (Match("span_id", "in", some), where)))
+            is_open.update(found.data["id"])
+        if not is_open:
+            return set()
+        select: dict[str, str | Agg | Bucket] = {"trace_id": "trace_id", "span_id": "span_id"}
+        select["rows"], select["open"] = Agg("count"), Agg("count", "attributes.tachograph.is_open")
+        asked = Scan("spans", select, (Match("span_id", "in", sorted(is_open)),), group_by=("trace_id", "span_id"))
+        rows = self._reader.scan(asked).rows()
+        return {f"{row['trace_id']}:{row['span_id']}" for row in rows if row["rows"] == row["open"]}
+
+    def _calls(self, placed: list[Placed]) -> dict[str, Row]:
+        found: dict[str, Row] = {}
+        for some in _chunks(sorted({one.node.call_id for one in placed if one.node.call_id})):
+            rows = self._rows("calls", CALL_COLUMNS, "call_id", some)
+            found.update((row["call_id"], row) for row in rows)
+        return found
+
+    def _step(self, one: Placed, call: Row | None, row: Row) -> Step:
+        node, mode = one.node, self._destination.privacy
+        above = one.above
+        is_one_trace = above is not None and above.ids.trace_id == one.ids.trace_id
+        root = one.root or one
+        return Step(
+            trace_id=one.ids.trace_id.hex(),
+            span_id=one.ids.span_id.hex(),
+            parent_id=above.ids.span_id.hex() if above is not None and is_one_trace else "",
+            role=node.role,
+            name=_fit(node.name, mode),
+            start_ns=node.start_ns,
+            end_ns=max(node.start_ns, node.end_ns),
+            session_id=row["session_id"] or "",
+            session=_fit_session(row, mode),
+            prompt_id=one.prompt_id,
+            subagent=one.subagent,
+            tool_name=node.tool_name,
+            tool_call_id=node.tool_call_id,
+            is_error=node.is_error,
+            error_type=_error_type(node, call),
+            error_message=privacy.fit_text(node.error, mode) if node.is_error else "",
+            call=None if call is None else fit_call(dict(call), mode),
+            is_over=one.is_over,
+            root_id=root.ids.span_id.hex(),
+            root_role=root.node.role,
+            is_later_prompt=one.is_later_prompt,
+        )
+
+    def _time_ns(self, seq: int) -> int:
+        """When a commit was made, 0 where that is not kept any more."""
+        rows = self._reader.scan(Scan("commits", {"time_ns": "time_ns"}, (Match("seq", "=", seq),))).rows()
+        return int(rows[0]["time_ns"] or 0) if rows else 0
+
+
+class _Look:
+    """One look at a session: why, and up to which commit."""
+
+    def __init__(
+        self,
+        session_id: str,
+        seq: int,
+        until: int,
+        memory: Memory,
+        pending: _Pending,
+        *,
+        is_again: bool = False,
+        is_quiet: bool = False,
+    ) -> None:
+        self.session_id = session_id
+        self.seq = seq
+        self.until = until
+        self.memory = memory
+        self.pending = pending
+        self.is_again = is_again
+        self.is_quiet = is_quiet
+
+
+def _root(session_id: str, above: dict[str, str], known: set[str]) -> str:
+    seen = {session_id}
+    while (parent := above.get(session_id)) and parent in known and parent not in seen:
+        seen.add(parent)
+        session_id = parent
+    return session_id
+
+
+def _chunks(values: list[str]) -> Iterator[list[str]]:
+    return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))
+
+
+def _pending(memory: Memory) -> _Pending:
+    packed = memory.get(_PENDING)
+    return {} if packed is None else msgspec.msgpack.decode(packed, type=_Pending)
+
+
+def _keep(memory: Memory, pending: _Pending) -> None:
+    packed = msgspec.msgpack.encode(pending) if pending else None
+    if memory.get(_PENDING) != packed:
+        memory.put(_PENDING, packed)
+
+
+def _digest(one: Placed, call: Row | None) -> bytes:
+    """What a step is: another digest is news."""
+    node = one.node
+    below = [(child.ids.span_id, child.node.texts) for child in one.below if child.node.role == MODEL_CALL]
+    told = (node.name, node.start_ns, node.end_ns, node.is_error, node.error, node.texts, one.is_over, below)
+    known = {name: value for name, value in (call or {}).items() if name not in _UNTOLD}
+    above = b"" if one.above is None else one.above.ids.span_id
+    return blake2b(msgspec.msgpack.encode((told, known, above)), digest_size=8).digest()
+
+
+def _error_type(node: Node, call: Row | None) -> str:
+    if not node.is_error:
+        return ""
+    return str((call or {}).get("error_type") or (call or {}).get("http_status") or "_OTHER")
+
+
+def _fit(text: str, mode: str) -> str:
+    return text if mode == "full" else privacy.masked(text)
+
+
+def _fit_session(row: Row, mode: str) -> Row:
+    """The row of a session as the destination may have it."""
+    return privacy.fit_row(dict(row), mode)

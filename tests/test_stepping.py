@@ -1,0 +1,327 @@
+"""Steps: the same tree for every source, each step told once it is over, under ids that stay, and with its texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fillings import NOON, SECOND, Filling, price
+from recordings import CAPTURES, MANIFEST, prepared, requests, transcripts
+from tachograph import ledger
+from tachograph.destinations import Destination
+from tachograph.errors import ConfigError
+from tachograph.forwarders.contract import AGAIN, Item, Step
+from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Event, Meaning, Span, Usage
+from tachograph.pipeline.stepping import QUIET_NS, Steps
+from tachograph.scan import Scan
+from tachograph.store.contract import Store
+from tachograph.store.duckdb import open_store
+from tachograph.tree import session_tree
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+USED = Usage(input_uncached=10, output=7)
+
+
+class Notes(dict[str, bytes]):
+    """A memory that forgets nothing."""
+
+    def put(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.pop(key, None)
+        else:
+            self[key] = value
+
+    def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]
+        return sorted(key for key in self if key.startswith(prefix))
+
+
+class Bench:
+    """A store, its clock, and a destination that has been told so much of it."""
+
+    def __init__(self, folder: Path, *, takes_changes: bool = False, privacy: str = "full") -> None:
+        self.now_ns = NOON
+        self.store: Store = open_store(folder, lambda: self.now_ns)
+        self.filling = Filling(self.store)
+        to = Destination("acme", "otlp", "acme", privacy=privacy)
+        self.feed = Steps(self.store, to, takes_changes=takes_changes)
+        self.memory = Notes()
+        self.cursor = 0
+
+    def close(self) -> None:
+        self.store.close()
+
+    def commit(self, *batches: Batch) -> None:
+        for batch in batches:
+            ledger.report(batch)
+        self.store.commit(list(batches))
+        while ledger.settle(self.store, price):
+            pass
+
+    def told(self) -> list[Step]:
+        """What the commits since the last question give."""
+        until = self.store.sequence()
+        found = steps(self.feed.read(self.cursor, until, self.memory))
+        self.cursor = until
+        return found
+
+    def quiet(self) -> list[Step]:
+        self.now_ns += 2 * QUIET_NS
+        assert self.feed.is_due(self.now_ns, self.memory)
+        return steps(self.feed.due(self.now_ns, self.cursor, self.memory))
+
+    def span(self, number: int, role: str, above: int = 0, start: int = 0, end: int = 10, **meaning: object) -> Span:
+        said = Meaning(dialect="pi", role=role, agent="pi", session_id="s1")
+        for name, value in meaning.items():
+            setattr(said, name, value)
+        parent = f"{above:016x}" if above else ""
+        start_ns, end_ns = NOON + start * SECOND, NOON + end * SECOND
+        name = f"{role} {number}"
+        span = Span(self.filling.source, TRACE, f"{number:016x}", parent, name, 1, start_ns, end_ns, {}, meaning=said)
+        self.filling.batch.spans.append(span)
+        return span
+
+    def call(self, number: int, above: int = 0, start: int = 0, end: int = 10) -> Span:
+        return self.span(number, MODEL_CALL, above, start, end, is_call=True, response_model="big", usage=USED)
+
+    def done(self) -> None:
+        batch, self.filling.batch = self.filling.batch, Batch()
+        self.commit(batch)
+
+
+def steps(read: Iterable[list[Item]]) -> list[Step]:
+    found = [item.record for some in read for item in some]
+    assert all(isinstance(one, Step) for one in found)
+    return [one for one in found if isinstance(one, Step)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with closing(Bench(tmp_path / "store")) as made:
+        yield made
+
+
+def names(told: Iterable[Step]) -> list[str]:
+    return [one.name for one in told]
+
+
+def test_a_tree_is_told_parents_first_with_the_ids_of_its_spans(bench: Bench) -> None:
+    bench.span(1, PROMPT, prompt_id="p1")
+    bench.call(2, 1, 1, 4)
+    bench.span(3, TOOL_RUN, 1, 5, 8, tool_name="bash", tool_call_id="t1")
+    bench.done()
+    told = bench.told()
+    assert names(told) == ["prompt 1", "model_call 2", "tool_run 3"]
+    assert {one.trace_id for one in told} == {TRACE}
+    assert [one.span_id for one in told] == [f"{number:016x}" for number in (1, 2, 3)]
+    assert [one.parent_id for one in told] == ["", told[0].span_id, told[0].span_id]
+    assert told[1].call is not None
+    assert told[1].call["cost_nanousd"] == 1_000_000
+    assert {one.prompt_id for one in told} == {"p1"}
+    assert {one.session["agent"] for one in told} == {"pi"}
+    assert bench.told() == []
+
+
+def test_what_was_told_is_not_told_again(bench: Bench) -> None:
+    bench.span(1, PROMPT)
+    bench.call(2, 1)
+    bench.done()
+    assert len(bench.told()) == 2
+    bench.call(3, 1, 20, 30)
+    bench.done()
+    assert names(bench.told()) == ["model_call 3"]
+
+
+def test_an_open_prompt_waits_for_its_end(bench: Bench) -> None:
+    bench.span(1, PROMPT, end=5).attributes["tachograph.is_open"] = True
+    bench.call(2, 1)
+    bench.done()
+    assert names(bench.told()) == ["model_call 2"]
+    bench.span(1, PROMPT, end=12)
+    bench.done()
+    told = bench.told()
+    assert names(told) == ["prompt 1"]
+    assert told[0].end_ns == NOON + 12 * SECOND
+
+
+def test_an_open_prompt_is_over_when_nothing_comes(bench: Bench) -> None:
+    bench.span(1, PROMPT, end=0)
+    bench.call(2, 1)
+    bench.done()
+    assert names(bench.told()) == ["model_call 2"]
+    assert not bench.feed.is_due(bench.now_ns, bench.memory)
+    told = bench.quiet()
+    assert names(told) == ["prompt 1"]
+    assert told[0].is_over
+    assert not bench.feed.is_due(bench.now_ns + QUIET_NS, bench.memory)
+
+
+def test_who_takes_changes_is_told_of_open_steps_and_again(tmp_path: Path) -> None:
+    with closing(Bench(tmp_path / "store", takes_changes=True)) as bench:
+        bench.span(1, PROMPT, end=0)
+        bench.call(2, 1, end=4)
+        bench.done()
+        first = bench.told()
+        assert [(one.name, one.is_over) for one in first] == [("prompt 1", False), ("model_call 2", True)]
+        bench.span(1, PROMPT, end=12)
+        bench.done()
+        again = bench.told()
+        assert [(one.name, one.is_over) for one in again] == [("prompt 1", True)]
+        assert again[0].span_id == first[0].span_id
+
+
+def test_a_step_keeps_its_ids_when_its_span_comes_later(tmp_path: Path) -> None:
+    with closing(Bench(tmp_path / "store", takes_changes=True)) as bench:
+        run = Meaning(role=TOOL_RUN, session_id="s1", agent="pi", tool_name="bash", tool_call_id="t1")
+        bench.filling.event("tool", run)
+        bench.done()
+        first = bench.told()
+        bench.span(3, TOOL_RUN, 0, 0, 3, tool_name="bash", tool_call_id="t1")
+        bench.done()
+        again = bench.told()
+        assert {one.span_id for one in first} == {one.span_id for one in again if one.role == TOOL_RUN}
+        assert first[0].trace_id == again[0].trace_id
+
+
+def test_without_spans_each_prompt_is_a_trace(bench: Bench) -> None:
+    for number in (1, 2):
+        at_ns = NOON + number * 100 * SECOND
+        said = Meaning(role=PROMPT, session_id="s1", agent="pi", prompt_id=f"p{number}")
+        bench.filling.event("prompt", said, [Content("prompt", "prompt", [f"ask {number}"])], at_ns)
+        run = Meaning(role=TOOL_RUN, session_id="s1", agent="pi", prompt_id=f"p{number}", tool_name="bash")
+        run.tool_call_id, run.duration_ns = f"t{number}", SECOND
+        bench.filling.event("tool", run, [Content("result", "result", ["done"])], at_ns + 5 * SECOND)
+    bench.done()
+    told = [*bench.told(), *bench.quiet()]
+    assert sorted(Counter(one.trace_id for one in told).values()) == [2, 2]
+    by_id = {one.span_id: one for one in told}
+    runs = [one for one in told if one.role == TOOL_RUN]
+    assert [by_id[run.parent_id].prompt for run in runs] == ["ask 1", "ask 2"]
+    assert [run.result for run in runs] == ["done", "done"]
+
+
+def test_a_sub_agents_session_stands_where_it_was_started(bench: Bench) -> None:
+    bench.span(1, PROMPT)
+    bench.span(2, TOOL_RUN, 1, 1, 9, tool_name="task", tool_call_id="t1")
+    child = Meaning(
+        role=PROMPT, session_id="s2", agent="pi", parent_session_id="s1", lineage="subagent", parent_tool_call_id="t1"
+    )
+    bench.filling.event("prompt", child, [Content("prompt", "prompt", ["look"])], NOON + 2 * SECOND)
+    bench.done()
+    told = bench.told()
+    assert {one.session_id for one in told} == {"s1"}
+    assert {one.trace_id for one in told} == {TRACE}
+    agent = next(one for one in told if one.role == "agent")
+    assert agent.parent_id == f"{2:016x}"
+    assert [one.parent_id for one in told if one.prompt == "look"] == [agent.span_id]
+    assert len({one.span_id for one in told}) == len(told)
+
+
+def test_a_call_of_no_session_is_told(bench: Bench) -> None:
+    said = Meaning(role=MODEL_CALL, is_call=True, response_model="big", usage=USED, agent="pi", response_id="r1")
+    bench.filling.batch.events.append(Event(bench.filling.source, NOON, "call", {}, meaning=said))
+    bench.done()
+    told = bench.told()
+    assert [one.role for one in told] == [MODEL_CALL]
+    assert told[0].session_id == ""
+    assert len(told[0].trace_id) == 32
+
+
+def test_a_window_that_was_read_gives_its_steps_again(bench: Bench) -> None:
+    bench.span(1, PROMPT)
+    bench.call(2, 1)
+    bench.done()
+    first = bench.told()
+    kept = dict(bench.memory)
+    again = steps(bench.feed.read(0, bench.cursor, bench.memory))
+    assert again == first
+    assert dict(bench.memory) == kept | {AGAIN: b"1"}
+
+
+def test_a_call_waits_for_the_window_of_its_commit(bench: Bench) -> None:
+    bench.call(1)
+    bench.done()
+    first = bench.store.sequence()
+    bench.call(2, 0, 20, 30)
+    bench.done()
+    assert names(steps(bench.feed.read(0, first, bench.memory))) == ["model_call 1"]
+    assert names(steps(bench.feed.read(first, bench.store.sequence(), bench.memory))) == ["model_call 2"]
+
+
+@pytest.mark.parametrize(
+    ("privacy", "prompt", "user"),
+    [
+        ("full", "mail jo@example.org", "jo@example.org"),
+        ("redacted", "mail user-", "user-"),
+        ("none", "", "user-"),
+    ],
+)
+def test_texts_are_what_the_destination_may_have(tmp_path: Path, privacy: str, prompt: str, user: str) -> None:
+    with closing(Bench(tmp_path / "store", privacy=privacy)) as bench:
+        asked = bench.span(1, PROMPT, user="jo@example.org")
+        asked.contents = [Content("prompt", "prompt", ["mail jo@example.org with sk-ant-abcdefgh12345678"])]
+        failed = bench.span(
+            2, MODEL_CALL, 1, is_call=True, is_error=True, error_message="jo@example.org said", user="jo@example.org"
+        )
+        failed.contents = [Content("input", "in", ['{"role":"user","content":"hello jo@example.org"}'], True)]
+        bench.done()
+        told = bench.told()
+        assert told[0].prompt.startswith(prompt)
+        assert (told[0].prompt == "") == (privacy == "none")
+        assert told[1].call is not None
+        assert told[1].call["user"].startswith(user)
+        assert told[0].session["user"].startswith(user)
+        everything = repr(told)
+        assert "sk-ant" not in everything
+        assert ("jo@example.org" in everything) == (privacy == "full")
+        assert bool(told[1].input_messages) == bool(told[1].error_message) == (privacy != "none")
+
+
+def test_a_long_history_is_told_with_its_newest_messages(bench: Bench) -> None:
+    said = bench.call(1)
+    said.contents = [
+        Content("input", "in", [f'{{"role":"user","content":"{n:06d}{"x" * 10_000}"}}' for n in range(300)], True)
+    ]
+    bench.done()
+    told = bench.told()
+    found = [message["parts"][0]["content"][:6] for message in told[0].input_messages]
+    assert 80 < len(found) < 110
+    assert found == [f"{n:06d}" for n in range(300 - len(found), 300)]
+
+
+def of(name: str, source: Callable[[Path], Iterator[Batch]]) -> list[Batch]:
+    try:
+        return [prepared(batch, "full") for batch in source(CAPTURES / name)]
+    except ConfigError:
+        return []  # nothing was recorded this way
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(MANIFEST) if not name.startswith(("pi-spool-073", "pi-spool-15"))]
+)
+def test_every_call_and_tool_run_of_a_recording_is_told_once(name: str, tmp_path: Path) -> None:
+    with closing(Bench(tmp_path / "store")) as bench:
+        told: list[Step] = []
+        batches = [*of(name, requests), *of(name, transcripts)]
+        for at in range(0, len(batches), 10):  # some at once, so that steps come in several windows
+            bench.store.commit(batches[at : at + 10])
+            while ledger.settle(bench.store, price):
+                pass
+            told += bench.told()
+        if bench.feed.is_due(bench.now_ns + 2 * QUIET_NS, bench.memory):
+            told += bench.quiet()
+        assert len({one.span_id for one in told}) == len(told)
+        calls = bench.store.scan(Scan("calls", {"id": "call_id"})).data["id"]
+        assert sorted(one.call["call_id"] for one in told if one.call) == sorted(calls)
+        by_id = {one.span_id: one for one in told}
+        assert all(by_id[one.parent_id].trace_id == one.trace_id for one in told if one.parent_id)
+        sessions = bench.store.scan(Scan("sessions", {"id": "session_id", "parent": "parent_session_id"}))
+        runs = sum(
+            session_tree(bench.store, id_).root.totals.tool_runs
+            for id_, parent in zip(sessions.data["id"], sessions.data["parent"], strict=True)
+            if not parent or parent not in sessions.data["id"]
+        )
+        assert sum(one.role == TOOL_RUN for one in told) == runs
