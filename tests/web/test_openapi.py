@@ -49,7 +49,7 @@ def test_every_answer_is_as_the_document_says(api: Any, path: str, mode: Generat
 def test_every_endpoint_is_in_the_document_and_served(store: DuckStore) -> None:
     paths = document()["paths"]
     assert set(paths) == {f"/{endpoint.path}" for endpoint in ENDPOINTS}
-    served = {route.path.replace(":path}", "}") for route in routes(Site(store, lambda: 0)) if isinstance(route, Route)}
+    served = {route.path.replace(":text}", "}") for route in routes(Site(store, lambda: 0)) if isinstance(route, Route)}
     assert served == {PREFIX.rstrip("/") + path for path in paths}
 
 

@@ -106,7 +106,36 @@ def test_overview_says_what_usage_says(browser: TestClient, store: DuckStore) ->
     assert f'title="{totals["output_tokens"]:,} tokens"' in page
     for name, value in (("calls", totals["calls"]), ("failed", totals["failed_calls"])):
         assert re.search(rf">{name}</dt><dd><a [^>]*>{value:,}</a>", page)
-    assert f"<span>unpriced</span> {totals['unpriced_calls']}" in page
+    assert re.search(rf"<span>unpriced</span> <a [^>]*>{totals['unpriced_calls']} ", page)
+
+
+@pytest.mark.parametrize(
+    ("words", "column"),
+    [
+        ("prompts</dt><dd>", "prompts"),
+        ("tool runs</dt><dd>", "tool_runs"),
+        ("tool errors</dt><dd>", "tool_errors"),
+        ('tokens not fully known</dt><dd class="warn">', "partial_calls"),
+        ("<span>unpriced</span> ", "unpriced_calls"),
+    ],
+)
+def test_a_number_of_the_overview_leads_to_the_sessions_that_make_it(
+    browser: TestClient, words: str, column: str
+) -> None:
+    found = re.search(rf'{words}<a href="([^"]+)">([\d,]+)', browser.get("/?range=all").text)
+    assert found
+    rows = browser.get(html.unescape(found[1]) + "&format=jsonl").text.splitlines()
+    values = [msgspec.json.decode(row)[column] for row in rows]
+    assert all(values) and sum(values) == int(found[2].replace(",", ""))
+
+
+def test_each_kind_of_cost_leads_to_the_calls_that_make_it(browser: TestClient) -> None:
+    page = browser.get("/?range=all").text
+    found = re.findall(r'<span>(?:billed|estimated|computed|plan)</span> <a href="([^"]+)">([^<]+)<', page)
+    assert found
+    for href, amount in found:
+        rows = browser.get(html.unescape(href) + "&format=jsonl").text.splitlines()
+        assert units.money(sum(msgspec.json.decode(row)["cost_nanousd"] for row in rows)) == amount
 
 
 @pytest.mark.parametrize("range_", ["7d", "30d", "all"])
@@ -251,6 +280,6 @@ def test_a_session_of_thousands_of_steps_stays_a_page(tmp_path: Path) -> None:
     assert f"{3_002 - STEPS_MAX:,} more steps" in answer.text
     rows = filled.client(store).get(f"/traces/{'e' * 32}/rows")
     assert len(rows.json()["columns"]["up"]) == 3_003 and len(rows.content) < 120 * 3_003
-    page = filled.client(store).get(f"/traces/{'e' * 32}")
+    page = filled.client(store).get(f"/traces/{'e' * 32}?whole=1")
     assert page.text.count('class="fall-row') == FIRST_ROWS and "more steps are drawn" in page.text
     store.close()

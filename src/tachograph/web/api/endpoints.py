@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tachograph.errors import TachographError
+from tachograph.web import addresses
 from tachograph.web.api import answering, records
 from tachograph.web.api.answers import PREFIX, answer, failure
 from tachograph.web.api.parameters import BY, CURSOR, PERIOD, Parameter, Q, id_of, limited, ordered, values_of
@@ -105,6 +106,7 @@ ENDPOINTS: Final = (
 
 def routes(site: Site) -> list[Route]:
     """The route of each endpoint."""
+    addresses.register()
     return [_route(site, endpoint) for endpoint in ENDPOINTS]
 
 

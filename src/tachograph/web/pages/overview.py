@@ -92,7 +92,9 @@ def overview(site: Site, request: Request) -> Response:
         is_empty=not newest and _is_empty(site.reader), connect=_connect(site.otlp), otlp=site.otlp,
         shows=SHOWS, show=show, splits=SPLITS, split=split, totals=totals,
         cost=_cost(totals, earlier),
-        costs=_costs(totals), token_bar=_token_bar(totals), figures=_figures(asked, totals, earlier, now, was),
+        costs=_costs(asked, totals), unpriced_href=_behind(asked, "/sessions", "unpriced_calls>0"),
+        partial_href=_behind(asked, "/sessions", "partial_calls>0"), token_bar=_token_bar(totals),
+        figures=_figures(asked, totals, earlier, now, was),
         chart=_chart(asked, by_time["rows"], period, show, split),
         groups=[_group(asked, by_time["rows"], split), _group(asked, *_other(site, asked, period, split))],
         ahead=ahead, today=_today(ahead), costly=shown[len(newest) :], sessions=shown[: len(newest)],
@@ -145,7 +147,9 @@ def _figures(
         return was[name] if was else None
 
     calls, sessions = asked.link("/calls"), asked.link("/sessions")
-    failed = asked.link("/calls", q=f"{asked.filter} error:true".strip())
+    failed = _behind(asked, "/calls", "error:true")
+    prompts, runs = _behind(asked, "/sessions", "prompts>0"), _behind(asked, "/sessions", "tools>0")
+    bad_runs = _behind(asked, "/sessions", "tool_errors>0")
     whole = "of the sessions that were alive in the period, whole"
     return [
         Figure("calls", totals["calls"], of("calls"), "count", calls, "model calls that went well"),
@@ -154,9 +158,9 @@ def _figures(
         ),
         Figure("cache hits", _share(totals), _share(earlier), "share", calls, "input tokens that came from the cache"),
         Figure("sessions", now["sessions"], was_of("sessions"), "count", sessions, "alive in the period"),
-        Figure("prompts", now["prompts"], was_of("prompts"), "count", sessions, whole),
-        Figure("tool runs", now["tool_runs"], was_of("tool_runs"), "count", sessions, whole),
-        Figure("tool errors", now["tool_errors"], was_of("tool_errors"), "count", sessions, whole),
+        Figure("prompts", now["prompts"], was_of("prompts"), "count", prompts, whole),
+        Figure("tool runs", now["tool_runs"], was_of("tool_runs"), "count", runs, whole),
+        Figure("tool errors", now["tool_errors"], was_of("tool_errors"), "count", bad_runs, whole),
     ]
 
 
@@ -255,15 +259,39 @@ def _today(ahead: Outlook) -> str:
     return plot(made, name, f"{units.money(nanousd(ahead.today[-1]))} so far today")
 
 
-def _costs(totals: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """What the cost is made of: (kind, what that means, nano-dollars), only the parts that there are."""
+def _costs(asked: Asked, totals: dict[str, Any]) -> list[tuple[str, str, int, str]]:
+    """What the cost is made of: (kind, what that means, nano-dollars, its calls), only the parts that there are."""
     kinds = (
-        ("billed", "as the provider or gateway billed it", "cost_billed_usd"),
-        ("estimated", "the agent's own estimate", "cost_source_estimate_usd"),
-        ("computed", "computed here from tokens and list prices", "cost_computed_usd"),
-        ("plan", "notional: covered by a subscription plan, not money spent", "cost_notional_usd"),
+        ("billed", "as the provider or gateway billed it", "cost_billed_usd", "cost_kind=billed is_notional=false"),
+        (
+            "estimated",
+            "the agent's own estimate",
+            "cost_source_estimate_usd",
+            "cost_kind=source_estimate is_notional=false",
+        ),
+        (
+            "computed",
+            "computed here from tokens and list prices",
+            "cost_computed_usd",
+            "cost_kind=computed is_notional=false",
+        ),
+        (
+            "plan",
+            "notional: covered by a subscription plan, not money spent",
+            "cost_notional_usd",
+            "is_notional=true",
+        ),
     )
-    return [(kind, what, nanousd(totals[name]) or 0) for kind, what, name in kinds if totals[name]]
+    return [
+        (kind, what, nanousd(totals[name]) or 0, _behind(asked, "/calls", terms, order="cost"))
+        for kind, what, name, terms in kinds
+        if totals[name]
+    ]
+
+
+def _behind(asked: Asked, path: str, terms: str, **changes: str) -> str:
+    """The page of what is behind a number: its rows are those of the filter that the terms hold for as well."""
+    return asked.link(path, q=f"{asked.filter} {terms}".strip(), **changes)
 
 
 def _token_bar(totals: dict[str, Any]) -> dict[str, Any]:
