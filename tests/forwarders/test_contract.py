@@ -22,6 +22,7 @@ from tachograph.store.duckdb import open_store
 
 LATER = NOON + 3600 * SECOND  # everything was committed long ago
 TIMEOUT_S = 60.0
+PARTS_MAX = 4  # several requests of a window
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,8 @@ def sink(tested: Subject) -> Iterator[Sink | GrpcSink]:
 
 
 def trip(tmp_path: Path, store: Store, tested: Subject, sink: Sink | GrpcSink, timeout_s: float = TIMEOUT_S) -> Trip:
-    to = Destination("acme", tested.name or "plain", "acme", options=dict(tested.options(sink.url, timeout_s)))
+    options = dict(tested.options(sink.url, timeout_s))
+    to = Destination("acme", tested.name or "plain", "acme", options=options, parts_max=PARTS_MAX)
     return Trip(tmp_path, store, lambda one: tested.kind.make(one, {}), to, LATER)
 
 

@@ -153,9 +153,10 @@ class Delivery:
                 self._send_some(doing)
             try:
                 some = next(doing.items, None)
-                if some is None:
+                if some is None and not doing.gathered:
                     return
-                doing.unsent.extend(self._pieces(self._converted(some, doing)))
+                parts = [] if some is None else self._converted(some, doing)
+                doing.unsent.extend(self._pieces(parts, doing.gathered, is_last=some is None))
             except BaseException:
                 self._round = None  # what is read cannot be gone on with: the window is read again
                 raise
@@ -178,22 +179,28 @@ class Delivery:
             self._set_aside(doing, "", [Part(items[0], "", None)], 1)
             return []
 
-    def _pieces(self, parts: Sequence[Part]) -> Iterator[tuple[str, list[Part]]]:
-        """Parts in requests: of one route each, in order, and within the bounds."""
-        by_route: dict[str, list[Part]] = {}
+    def _pieces(
+        self, parts: Sequence[Part], gathered: dict[str, list[Part]], *, is_last: bool
+    ) -> Iterator[tuple[str, list[Part]]]:
+        """Parts in requests: of one route each, in order, and within the bounds.
+
+        What does not fill a request stays in `gathered`, by route, for the parts that come next; `is_last`: none do.
+        """
         for part in parts:
-            by_route.setdefault(part.route, []).append(part)
-        for route, some in by_route.items():
+            gathered.setdefault(part.route, []).append(part)
+        for route in list(gathered):
             piece: list[Part] = []
             size = 0
-            for part in some:
+            for part in gathered.pop(route):
                 if piece and (len(piece) >= self._parts_max or size + part.size_bytes > self.forwarder.bytes_max):
                     yield route, piece
                     piece, size = [], 0
                 piece.append(part)
                 size += part.size_bytes
-            if piece:
+            if is_last or len(piece) >= self._parts_max:
                 yield route, piece
+            elif piece:
+                gathered[route] = piece
 
     def _send_some(self, doing: _Round) -> None:
         route, parts = doing.unsent[0]
@@ -281,6 +288,7 @@ class _Round:
         self.lost = lost
         self.letter = letter
         self.keys: set[str] = set()  # of a letter: those that are still kept
+        self.gathered: dict[str, list[Part]] = {}  # by route: what does not fill a request yet
         self.unsent: deque[tuple[str, list[Part]]] = deque()
         self.letters: list[Letter] = []
 

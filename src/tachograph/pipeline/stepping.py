@@ -7,7 +7,7 @@ next one comes, or before the session has been quiet for a minute; until then it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ QUIET_NS: Final = 60_000_000_000  # then nothing more is awaited of a session
 QUIET_AT_ONCE: Final = 200  # sessions of one round: what is remembered of them is kept together
 _DEPTH: Final = 8  # sub-agents of sub-agents
 _AT_ONCE: Final = 1000  # values of one condition
+_LOOKS_AT_ONCE: Final = 100  # sessions, and
+_NODES_AT_ONCE: Final = 2000  # nodes of their trees, that are read and told together
 _REACHED: Final = "steps:reached"
 _PENDING: Final = "steps:pending"
 _LONELY: Final = "call:"  # a call that no source names a session of is a session of its own
@@ -53,8 +55,10 @@ class Steps:
             memory.put(_REACHED, msgspec.msgpack.encode(until))
         pending = _pending(memory)
         touched = self._touched(since, until)
-        for session_id, seq in sorted(touched.items(), key=lambda one: (one[1], one[0])):
-            yield from self._session(_Look(session_id, seq, until, memory, pending, is_again=is_again))
+        ordered = sorted(touched.items(), key=lambda one: (one[1], one[0]))
+        yield from self._sessions(
+            [_Look(session_id, seq, until, memory, pending, is_again=is_again) for session_id, seq in ordered]
+        )
         if is_again:
             return
         until_ns = self._time_ns(until)
@@ -73,9 +77,12 @@ class Steps:
 
     def _quiet(self, until_ns: int, until: int, memory: Memory, pending: _Pending) -> Iterator[list[Item]]:
         due = sorted((due_ns, session_id) for session_id, (due_ns, _) in pending.items() if due_ns <= until_ns)
-        for _, session_id in due[:QUIET_AT_ONCE]:
-            seq = pending.pop(session_id)[1]
-            yield from self._session(_Look(session_id, seq, until, memory, pending, is_quiet=True))
+        yield from self._sessions(
+            [
+                _Look(session_id, pending.pop(session_id)[1], until, memory, pending, is_quiet=True)
+                for _, session_id in due[:QUIET_AT_ONCE]
+            ]
+        )
 
     # -- which sessions ------------------------------------------------------------------------------------------------
 
@@ -138,34 +145,62 @@ class Steps:
             found.update(self._reader.scan(Scan("sessions", {"id": "session_id"}, where)).data["id"])
         return found
 
-    # -- one session ---------------------------------------------------------------------------------------------------
+    # -- some sessions -------------------------------------------------------------------------------------------------
 
-    def _session(self, look: _Look) -> Iterator[list[Item]]:
-        row = self._row(look.session_id)
-        if not self._is_mine(row):
-            return
-        tree = self._tree(look.session_id)
+    def _sessions(self, looks: list[_Look]) -> Iterator[list[Item]]:
+        """What is told of sessions, in order; what many of them need is read for all of them at once."""
+        for at in range(0, len(looks), _LOOKS_AT_ONCE):
+            some = looks[at : at + _LOOKS_AT_ONCE]
+            rows = self._session_rows(some)
+            trees: list[tuple[_Look, Row, Tree]] = []
+            held = 0
+            for look in some:
+                row = rows.get(look.session_id) or self._row(look.session_id)
+                if not self._is_mine(row):
+                    continue
+                tree = self._tree(look.session_id)
+                if trees and held + tree.nodes > _NODES_AT_ONCE:
+                    yield from self._told(trees)
+                    trees, held = [], 0
+                trees.append((look, row, tree))
+                held += tree.nodes
+            yield from self._told(trees)
+
+    def _told(self, trees: Sequence[tuple[_Look, Row, Tree]]) -> Iterator[list[Item]]:
+        steps = [node for *_, tree in trees for _, node in tree.walk() if is_step(node)]
+        calls, open_spans = self._calls(steps), self._open_spans(steps)
+        chosen: list[tuple[Placed, Step]] = []
+        sequences: list[int] = []
+        for look, row, tree in trees:
+            news = self._news(look, row, tree, open_spans, calls)
+            chosen += news
+            sequences += [look.seq] * len(news)
+        told = 0
+        for some in with_texts(self._reader, chosen, self._destination.privacy):
+            numbered = zip(some, sequences[told : told + len(some)], strict=True)
+            yield [Item(f"{step.trace_id}:{step.span_id}", seq, step) for step, seq in numbered]
+            told += len(some)
+
+    def _news(
+        self, look: _Look, row: Row, tree: Tree, open_spans: Collection[str], calls: dict[str, Row]
+    ) -> list[tuple[Placed, Step]]:
+        """The steps of one session that are to be told; that they are is remembered."""
         told = Told(look.memory, look.session_id, sessions_of(tree))
-        placed = place(tree, told, self._open_spans(tree), look.is_quiet)
-        calls = self._calls(placed)
         chosen: list[tuple[Placed, Step]] = []
         is_pending = False
-        for one in placed:
+        for one in place(tree, told, open_spans, look.is_quiet):
             call = calls.get(one.node.call_id)
             if one.node.role == MODEL_CALL and (call is None or call["seq"] > look.until):
                 continue  # its own commit comes, and touches the session again
             is_pending = is_pending or not one.is_over
             if self._is_wanted(one, call, row) and (look.is_again or self._is_news(one, call)):
                 chosen.append((one, self._step(one, call, row)))
-        for some in with_texts(self._reader, chosen, self._destination.privacy):
-            yield [Item(f"{step.trace_id}:{step.span_id}", look.seq, step) for step in some]
-        if look.is_again:
-            return
-        told.keep()
-        if is_pending:
-            look.pending[look.session_id] = (self._time_ns(look.seq) + QUIET_NS, look.seq)
-        else:
+        if not look.is_again:
+            told.keep()
             look.pending.pop(look.session_id, None)
+            if is_pending:
+                look.pending[look.session_id] = (self._time_ns(look.seq) + QUIET_NS, look.seq)
+        return chosen
 
     def _tree(self, session_id: str) -> Tree:
         if not session_id.startswith(_LONELY):
@@ -178,11 +213,13 @@ class Steps:
             node.is_error, node.agent, node.subagent = row["status"] != "ok", row["agent"], row["subagent"]
         return Tree(id=session_id, root=Node(id="", children=[node]))
 
+    def _session_rows(self, looks: Sequence[_Look]) -> dict[str, Row]:
+        ids = sorted({look.session_id for look in looks if not look.session_id.startswith(_LONELY)})
+        rows = self._rows("sessions", SESSION_COLUMNS, "session_id", ids) if ids else []
+        return {row["session_id"]: row for row in rows}
+
     def _row(self, session_id: str) -> Row:
-        """The row of the session; of one that is not known by its calls alone, what is known of it."""
-        rows = self._rows("sessions", SESSION_COLUMNS, "session_id", [session_id])
-        if rows:
-            return rows[0]
+        """What the calls of a session say of it, where they are all that is known."""
         row: Row = dict.fromkeys(SESSION_COLUMNS)
         row.update(session_id="" if session_id.startswith(_LONELY) else session_id)
         where = ("call_id", session_id.removeprefix(_LONELY)) if not row["session_id"] else ("session_id", session_id)
@@ -214,9 +251,9 @@ class Steps:
         is_news, one.ids.told = digest != one.ids.told, digest
         return is_news
 
-    def _open_spans(self, tree: Tree) -> set[str]:
+    def _open_spans(self, steps: Sequence[Node]) -> set[str]:
         """The nodes whose span was told while it went on, and not yet as ended."""
-        ids = sorted({node.span_id for _, node in tree.walk() if node.origin == "span" and is_step(node)})
+        ids = sorted({node.span_id for node in steps if node.origin == "span"})
         where = Match("attributes.tachograph.is_open", "not_null")
         is_open: set[str] = set()
         for some in _chunks(ids):
@@ -230,9 +267,9 @@ class Steps:
         rows = self._reader.scan(asked).rows()
         return {f"{row['trace_id']}:{row['span_id']}" for row in rows if row["rows"] == row["open"]}
 
-    def _calls(self, placed: list[Placed]) -> dict[str, Row]:
+    def _calls(self, steps: Sequence[Node]) -> dict[str, Row]:
         found: dict[str, Row] = {}
-        for some in _chunks(sorted({one.node.call_id for one in placed if one.node.call_id})):
+        for some in _chunks(sorted({node.call_id for node in steps if node.call_id})):
             rows = self._rows("calls", CALL_COLUMNS, "call_id", some)
             found.update((row["call_id"], row) for row in rows)
         return found
