@@ -27,6 +27,7 @@ class Plain:
     """One JSON list for each request; each record has a running number of its route, which is what it remembers."""
 
     feeds: tuple[str, ...] = (SPANS, EVENTS, POINTS, CALLS, STEPS)
+    derived_signal = "traces"
     takes_changes = False
     parts_max = 20
     bytes_max = 100_000

@@ -16,6 +16,9 @@ from fillings import NOON, SECOND
 from kinds import KINDS, Subject
 from sink import GOOD, GrpcSink, Reply, Request, Sink
 from tachograph.destinations import Destination
+from tachograph.forwarders.contract import CALLS, STEPS, Step
+from tachograph.pipeline.progress import FILE_NAME, Progress, Remembered
+from tachograph.pipeline.routing import feeds_from
 from tachograph.registry import FORWARDERS
 from tachograph.store.contract import Store
 from tachograph.store.duckdb import open_store
@@ -228,6 +231,25 @@ def test_nothing_comes_of_a_destination_for_other_agents(
     going.end()
     assert tested.received(sink.taken) == []
     assert going.delivery.state.cursor == store.sequence()
+
+
+def test_what_is_made_of_calls_and_steps_is_of_one_signal(
+    tmp_path: Path, store: Store, tested: Subject, sink: Sink | GrpcSink
+) -> None:
+    """A destination for that signal alone misses none of it."""
+    going = trip(tmp_path, store, tested, sink)
+    going.end()
+    signal = going.delivery.forwarder.derived_signal
+    found = {}
+    for signals in ((signal,), tuple(one for one in ("traces", "logs", "metrics") if one != signal)):
+        to = Destination("acme", tested.name or "plain", "acme", options=going.destination.options, signals=signals)
+        feeds = feeds_from(store)(to, going.delivery.forwarder)
+        with closing(Progress(tmp_path / FILE_NAME)) as progress:
+            memory = Remembered(progress, "acme")
+            items = [item for feed in feeds for some in feed.read(0, store.sequence(), memory) for item in some]
+        found[signals] = {type(item.record) for item in items} & {Step, dict}
+    wanted = {STEPS: Step, CALLS: dict}
+    assert [*found.values()] == [{wanted[one] for one in going.delivery.forwarder.feeds if one in wanted}, set()]
 
 
 def test_probing_leaves_no_trace(tmp_path: Path, store: Store, tested: Subject, sink: Sink | GrpcSink) -> None:

@@ -462,9 +462,8 @@ def test_another_tachograph_has_the_same_ledger(sink: Sink, tmp_path: Path, prot
         progress = Progress(tmp_path / "forwarding.sqlite3")
         to = Destination("b", "otlp", "b", {"endpoint": sink.url, "protocol": protocol}, privacy="full")
         forwarder = otlp.make(to, {})
-        delivery = Delivery(
-            "b", forwarder, feeding.feeds(a, to, forwarder.feeds, ()), a, progress, lambda: now_ns, lambda: 0.5
-        )
+        feeds = feeding.feeds(a, to, forwarder.feeds, (), forwarder.derived_signal)
+        delivery = Delivery("b", forwarder, feeds, a, progress, lambda: now_ns, lambda: 0.5)
         settled(a, *(prepared(batch, "full") for name in SETS for batch in requests(CAPTURES / name)))
         while delivery.round() == 0:
             pass

@@ -108,11 +108,13 @@ class Memory(Protocol):
 class Forwarder(Protocol):
     """One destination's protocol; called from one thread, and from no other.
 
-    `feeds`: which records it takes. `takes_changes`: a step that was told may be told again under the same id, and the
-    newer replaces the older. `parts_max` and `bytes_max` bound one request.
+    `feeds`: which records it takes; those that are made of others (calls, steps) become `derived_signal` here, and are
+    left out where the destination is not for that. `takes_changes`: a step that was told may be told again under the
+    same id, and the newer replaces the older. `parts_max` and `bytes_max` bound one request.
     """
 
     feeds: tuple[str, ...]
+    derived_signal: str
     takes_changes: bool
     parts_max: int
     bytes_max: int

@@ -131,6 +131,7 @@ class Langfuse:
     """One Langfuse project."""
 
     feeds: tuple[str, ...] = (STEPS,)
+    derived_signal = "traces"
     takes_changes = True  # spans of the same id replace each other
     parts_max = _PARTS_MAX
     bytes_max = _BYTES_MAX

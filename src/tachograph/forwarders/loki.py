@@ -87,6 +87,7 @@ def _push_url(url: str) -> str:
 class Loki:
     """See contract.Forwarder."""
 
+    derived_signal = "logs"
     takes_changes = False
     parts_max = 1000
     bytes_max = 1024 * 1024

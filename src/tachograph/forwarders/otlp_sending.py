@@ -47,6 +47,7 @@ _TARGETS: Final = {"cumulative": temporality.CUMULATIVE, "delta": temporality.DE
 class Otlp:
     """The forwarder of one destination. Raises ConfigError for settings that do not fit together."""
 
+    derived_signal = "traces"
     takes_changes = False
     parts_max = PARTS_MAX
     bytes_max = BYTES_MAX

@@ -179,6 +179,7 @@ class PostHog:
     """One PostHog project."""
 
     feeds: tuple[str, ...] = (STEPS,)
+    derived_signal = "traces"
     takes_changes = False  # an event is there for ever
     parts_max = _PARTS_MAX
     bytes_max = _BYTES_MAX

@@ -151,6 +151,7 @@ def authorization(options: Mapping[str, Any]) -> dict[str, str]:
 class Prometheus:
     """See contract.Forwarder."""
 
+    derived_signal = "metrics"
     takes_changes = False
     parts_max = 500
     bytes_max = 2 * 1024 * 1024

@@ -15,13 +15,15 @@ from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
 
 _OPEN: Final = "tachograph.is_open"  # of a span that is told again when it ends
 _CALLS_AT_ONCE: Final = 1000
-_SIGNAL: Final = {SPANS: "traces", EVENTS: "logs", POINTS: "metrics"}
+_SIGNAL: Final[dict[str, str]] = {SPANS: "traces", EVENTS: "logs", POINTS: "metrics"}
 
 
-def feeds(reader: Reader, destination: Destination, wanted: Sequence[str], columns: Sequence[str]) -> list[Feed]:
+def feeds(
+    reader: Reader, destination: Destination, wanted: Sequence[str], columns: Sequence[str], derived_signal: str
+) -> list[Feed]:
     """A feed for each kind of record that is wanted and that the destination's signals leave, STEPS apart.
 
-    `columns` are those of `calls`.
+    `columns` are those of `calls`, which count as `derived_signal`.
     """
     made: dict[str, Callable[[], Feed]] = {
         SPANS: lambda: _Spans(reader, destination),
@@ -29,7 +31,8 @@ def feeds(reader: Reader, destination: Destination, wanted: Sequence[str], colum
         POINTS: lambda: _Points(reader, destination),
         CALLS: lambda: Calls(reader, destination, columns),
     }
-    return [made[name]() for name in wanted if name in made and _SIGNAL.get(name, "") in ("", *destination.signals)]
+    mine = [name for name in wanted if _SIGNAL.get(name, derived_signal) in destination.signals]
+    return [made[name]() for name in mine if name in made]
 
 
 def of_window(since: int, until: int) -> tuple[Condition, ...]:

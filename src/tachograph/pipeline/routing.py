@@ -75,8 +75,8 @@ def feeds_from(reader: Reader) -> FeedsOf:
     """What reads for a destination all that its forwarder wants."""
 
     def feeds(destination: Destination, forwarder: Forwarder) -> list[Feed]:
-        found = feeding.feeds(reader, destination, forwarder.feeds, CALL_COLUMNS)
-        if STEPS in forwarder.feeds and "traces" in destination.signals:
+        found = feeding.feeds(reader, destination, forwarder.feeds, CALL_COLUMNS, forwarder.derived_signal)
+        if STEPS in forwarder.feeds and forwarder.derived_signal in destination.signals:
             found.append(Steps(reader, destination, takes_changes=forwarder.takes_changes))
         return found
 
