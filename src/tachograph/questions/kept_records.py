@@ -24,7 +24,7 @@ def _columns(names: str) -> dict[str, str | Agg | Bucket]:
     return {name: name for name in names.split()}
 
 
-_SPAN: Final = _columns(
+SPAN: Final = _columns(
     "seq trace_id span_id parent_id name kind start_ns end_ns status_code status_message flags trace_state source_id "
     "session_id agent project attributes events links contents dropped_attributes dropped_events dropped_links"
 )
@@ -62,9 +62,9 @@ def kept_spans(
     reader: Reader, sources: Sources, where: Sequence[Condition], bounds: Bounds = _BOUNDS
 ) -> Iterator[list[tuple[Row, Span]]]:
     """Spans in order of their commits, some at a time, each with the row it was made of; texts are its `contents`."""
-    for rows, texts in _pages(reader, "spans", _SPAN, ("seq", "start_ns", "span_id"), where, bounds):
+    for rows, texts in _pages(reader, "spans", SPAN, ("seq", "start_ns", "span_id"), where, bounds):
         known = sources.of({row["source_id"] for row in rows})
-        yield [(row, _span(row, known[row["source_id"]], texts)) for row in rows]
+        yield [(row, span_of(row, known[row["source_id"]], texts)) for row in rows]
 
 
 def kept_events(
@@ -116,7 +116,7 @@ def _pages(
     while True:
         rows = _page(reader, table, names, order, (*where, *after), bounds.rows)
         for some in _split(reader, rows, bounds.text_bytes):
-            yield some, reader.texts(sorted({hash_ for row in some for hash_ in _hashes(row)}))
+            yield some, reader.texts(sorted({hash_ for row in some for hash_ in hashes_of(row)}))
         if not rows:
             return
         after = _behind(order, tuple(rows[-1][name] for name in order))
@@ -162,7 +162,7 @@ def _behind(order: Sequence[str], last: tuple[Any, ...]) -> tuple[Condition, ...
 
 def _split(reader: Reader, rows: list[Row], bytes_max: int) -> Iterator[list[Row]]:
     """The rows in pieces whose texts fit into memory together."""
-    hashes = sorted({hash_ for row in rows for hash_ in _hashes(row)})
+    hashes = sorted({hash_ for row in rows for hash_ in hashes_of(row)})
     sizes: dict[str, int] = {}
     if hashes:
         found = reader.scan(Scan("contents", {"hash": "hash", "bytes": "bytes"}, (Match("hash", "in", hashes),)))
@@ -170,7 +170,7 @@ def _split(reader: Reader, rows: list[Row], bytes_max: int) -> Iterator[list[Row
     piece: list[Row] = []
     held = 0
     for row in rows:
-        size = sum(sizes.get(hash_, 0) for hash_ in _hashes(row))
+        size = sum(sizes.get(hash_, 0) for hash_ in hashes_of(row))
         if piece and held + size > bytes_max:
             yield piece
             piece, held = [], 0
@@ -180,7 +180,8 @@ def _split(reader: Reader, rows: list[Row], bytes_max: int) -> Iterator[list[Row
         yield piece
 
 
-def _hashes(row: Row) -> list[str]:
+def hashes_of(row: Row) -> list[str]:
+    """The hashes of a row's texts."""
     return [hash_ for content in row.get("contents") or [] for hash_ in content["hashes"]]
 
 
@@ -196,7 +197,8 @@ def _contents(row: Row, texts: dict[str, str]) -> tuple[list[Content] | None, in
     return found or None, lost
 
 
-def _span(row: Row, source: Source, texts: dict[str, str]) -> Span:
+def span_of(row: Row, source: Source, texts: dict[str, str]) -> Span:
+    """The span of a row of the columns SPAN; its texts are `contents`, and those gone count as dropped."""
     contents, lost = _contents(row, texts)
     links = [link | {name: _hex(link.get(name)) for name in ("trace_id", "span_id")} for link in row["links"] or []]
     return Span(
