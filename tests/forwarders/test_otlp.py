@@ -30,7 +30,7 @@ from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import otlp
 from tachograph.forwarders.contract import Accepted, Item, Part
 from tachograph.forwarders.otlp_sending import BROKEN_MAX
-from tachograph.model import Batch, Event, Point, Source, Span
+from tachograph.model import Batch, Event, Meaning, Point, Source, Span
 from tachograph.pipeline import feeding
 from tachograph.pipeline.delivering import Delivery
 from tachograph.pipeline.progress import Progress
@@ -344,7 +344,7 @@ def test_variables_of_opentelemetry_name_a_destination() -> None:
     assert found.signals == ("traces", "logs", "metrics")
     assert found.options["temporality"] == "delta"
     assert found.options["resource"] == {"team": "blue,green", "host": "a", "service.name": "agents"}
-    traces, logs, metrics = (otlp.connection(found.options, signal) for signal in found.signals)
+    traces, logs, metrics = (otlp.connection(found, signal) for signal in found.signals)
     assert traces.headers == {"authorization": "Basic YTpi", "x-scope": "team,a"}
     assert (traces.timeout_s, traces.is_gzipped, traces.is_insecure, traces.certificate) == (
         2.5,
@@ -398,9 +398,25 @@ def test_every_setting_is_documented() -> None:
     )
 
 
+def test_what_was_read_from_a_file_keeps_its_session(sink: Sink) -> None:
+    meant = Meaning(session_id="s1")
+    told = [
+        Event(SOURCE, 1, "user", {}, origin="transcript", meaning=meant),
+        Event(SOURCE, 1, "sent", {}, meaning=meant),
+    ]
+    with sender(sink.url, signals=("logs",), protocol="http/json") as forwarder:
+        items = [Item(str(i), 1, one) for i, one in enumerate(told)]
+        made = [part.value.attributes for part in forwarder.convert(items, {})]
+    assert made == [{"session.id": "s1"}, {}]  # what came by OTLP goes as it came
+
+
 def test_http_needs_a_scheme() -> None:
-    with pytest.raises(ConfigError, match="scheme"), sender("localhost:4318"):
+    with pytest.raises(ConfigError, match=r"^acme: endpoint: got .* scheme"), sender("localhost:4318"):
         pass
+    named = otlp.from_environment({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "localhost:4318"})
+    assert named is not None
+    with pytest.raises(ConfigError, match=r"^OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: logs_endpoint: got .* scheme"):
+        otlp.address(named)
 
 
 def test_an_address_is_shown_without_what_is_secret_in_it() -> None:

@@ -133,8 +133,9 @@ class Connection(NamedTuple):
     is_whole: bool
 
 
-def connection(options: Mapping[str, Any], signal: str) -> Connection:
-    """What the options say of one signal."""
+def connection(destination: Destination, signal: str) -> Connection:
+    """What the options say of one signal; raises ConfigError."""
+    options = destination.options
 
     def of(name: str, default: Any) -> Any:
         return options.get(f"{signal}_{name}", options.get(name, default))
@@ -142,7 +143,11 @@ def connection(options: Mapping[str, Any], signal: str) -> Connection:
     protocol = of("protocol", HTTP_PROTOBUF)
     endpoint = of("endpoint", _PORTS.get(protocol, _HTTP))
     if protocol != GRPC and "://" not in endpoint:
-        raise ConfigError(f"endpoint: got {endpoint}; expected a URL with a scheme", f"http://{endpoint}")
+        name = f"{signal}_endpoint" if f"{signal}_endpoint" in options else "endpoint"
+        expected = f'a URL with a scheme, or protocol = "{GRPC}"'
+        raise ConfigError(
+            f"{destination.where}: {name}: got {endpoint}; expected {expected}", f'{name} = "http://{endpoint}"'
+        )
     return Connection(
         endpoint,
         protocol,
@@ -166,7 +171,7 @@ def make(destination: Destination, environment: Mapping[str, str]) -> Forwarder:
 
 def address(destination: Destination) -> str:
     """Where it sends to, for people."""
-    found = dict.fromkeys(connection(destination.options, signal).endpoint for signal in destination.signals)
+    found = dict.fromkeys(connection(destination, signal).endpoint for signal in destination.signals)
     return ", ".join(_without_secrets(one) for one in found)
 
 

@@ -62,7 +62,7 @@ class Otlp:
                 f"{destination.where}: signals: got {got}; expected traces among them: metrics are counted from steps"
             )
             raise ConfigError(what, 'signals = ["traces", "metrics"]')
-        self._to = {signal: connection(options, signal) for signal in self._signals}
+        self._to = {signal: connection(destination, signal) for signal in self._signals}
         self._environment = environment
         self._clients: dict[str, HttpClient | GrpcClient] = {signal: self._client(signal) for signal in self._signals}
         self._target = _TARGETS.get(options.get("temporality", ""))
@@ -83,7 +83,9 @@ class Otlp:
             if route not in self._signals:
                 continue
             told: list[Any] = [record]
-            if isinstance(record, Point) and self._target is not None:
+            if isinstance(record, Event):
+                told = [_with_session(record)]
+            elif isinstance(record, Point) and self._target is not None:
                 series = item.key.rpartition(":")[0]
                 told = temporality.converted([(series, record)], self._target, memory)[0]
             parts += [_part(item, route, one) for one in told]
@@ -171,6 +173,14 @@ def _path(to: Connection, signal: str) -> str:
     if to.is_whole:
         return ""
     return f"v1/{signal}" if to.endpoint.endswith("/") else f"/v1/{signal}"
+
+
+def _with_session(event: Event) -> Event:
+    """What was read from a file says its session by its place there, which is not sent: as an attribute instead."""
+    session = event.meaning.session_id if event.meaning is not None else ""
+    if event.origin == "log" or not session or "session.id" in event.attributes:
+        return event
+    return msgspec.structs.replace(event, attributes={**event.attributes, "session.id": session})
 
 
 def _part(item: Item, route: str, record: Span | Event | Point) -> Part:
