@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ def free_port() -> int:
 class Server:
     """A real server on an empty home."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, variables: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.http, self.grpc, self.web = free_port(), free_port(), free_port()
         ports = {"OTLP_HTTP": self.http, "OTLP_GRPC": self.grpc, "WEB": self.web}
         environment = dict(os.environ) | {f"TACHOGRAPH_{name}": f"127.0.0.1:{port}" for name, port in ports.items()}
-        environment |= {"TACHOGRAPH_HOME": str(home)}
+        environment |= {"TACHOGRAPH_HOME": str(home), **(variables or {})}
         started = time.monotonic()
         command = [sys.executable, "-m", "tachograph", "up", "--no-demo", "--follow", "off"]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -98,12 +98,12 @@ def send(port: int, bodies: Sequence[bytes], out: Any) -> None:
     out.put(times)
 
 
-def run(spans: int, connections: int, total: int) -> dict[str, float]:
-    """One run: `total` spans in requests of `spans` over `connections` connections."""
+def run(spans: int, connections: int, total: int, variables: Mapping[str, str] | None = None) -> dict[str, float]:
+    """One run: `total` spans in requests of `spans` over `connections` connections; `variables` are the server's."""
     folder = Path(tempfile.mkdtemp(prefix="tachograph-bench-"))
     each = max(1, total // spans // connections)
     shares = [list(load.requests(each, spans, seed=n + 1, step_ns=1_000_000)) for n in range(connections)]
-    server = Server(folder / "home")
+    server = Server(folder / "home", variables)
     try:
         out: Any = multiprocessing.Queue()
         cpu, start = server.cpu_s(), time.monotonic()

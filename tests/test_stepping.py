@@ -16,6 +16,7 @@ from tachograph.destinations import Destination
 from tachograph.errors import ConfigError
 from tachograph.forwarders.contract import AGAIN, Item, Step
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Event, Meaning, Span, Usage
+from tachograph.pipeline.placing import KEEP_NS
 from tachograph.pipeline.stepping import QUIET_NS, Steps
 from tachograph.scan import Scan
 from tachograph.store.contract import Store
@@ -325,3 +326,20 @@ def test_every_call_and_tool_run_of_a_recording_is_told_once(name: str, tmp_path
             if not parent or parent not in sessions.data["id"]
         )
         assert sum(one.role == TOOL_RUN for one in told) == runs
+
+
+def test_what_was_told_of_a_session_is_forgotten_long_after(bench: Bench) -> None:
+    bench.span(1, PROMPT)
+    bench.done()
+    bench.told()
+    assert bench.memory.keys("steps:told:") == ["steps:told:s1"]
+    bench.now_ns += KEEP_NS - QUIET_NS
+    bench.span(2, PROMPT, session_id="s2")
+    bench.done()
+    bench.told()
+    assert bench.memory.keys("steps:told:") == ["steps:told:s1", "steps:told:s2"]
+    bench.now_ns += 86_400 * SECOND
+    bench.span(3, PROMPT, session_id="s2")
+    bench.done()
+    bench.told()
+    assert bench.memory.keys("steps:told:") == ["steps:told:s2"]

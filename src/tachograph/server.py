@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -360,6 +362,7 @@ class Housekeeping:
                     self._forget()
                 if is_due or (sequence == seen != tidied):
                     self._store.tidy()
+                    give_back_memory()
                     tidied = sequence
             except Exception as error:  # noqa: BLE001 - the thread has to live: the cause may go away
                 say("warning", f"housekeeping: {type(error).__name__}: {error}")
@@ -370,6 +373,13 @@ class Housekeeping:
         if days is not None or bytes_max is not None:
             before_ns = None if days is None else self._clock() - days * DAY_NS
             self._store.forget(before_ns, bytes_max)
+
+
+def give_back_memory() -> None:
+    """Let the system have what is free: the C library of Linux keeps it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def open_store(settings: Settings, clock: Callable[[], int] = time.time_ns) -> Store:

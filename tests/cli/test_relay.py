@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -85,6 +87,32 @@ def test_commands_read_what_a_relay_has_read(claude: Path, home: Path, capsys: p
         assert ended(relay, signal.SIGTERM) == (0, "", "")
     assert not (home / running.FILE_NAME).exists()
     assert calls(capsys) == TRUTH["llm_calls_ok"]
+
+
+def test_it_forwards_to_what_the_variables_name(claude: Path, home: Path) -> None:
+    got = threading.Event()
+
+    class Destination(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            got.set()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Destination) as destination:
+        threading.Thread(target=destination.serve_forever).start()
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{destination.server_port}"}
+        try:
+            with started("relay", "--idle", LATER, **variables, OTEL_EXPORTER_OTLP_PROTOCOL="http/json") as relay:
+                ready(home, relay)
+                while not got.wait(0.1):
+                    assert relay.poll() is None
+                assert ended(relay, signal.SIGTERM) == (0, "", "")
+        finally:
+            destination.shutdown()
 
 
 def test_one_a_user(home: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tachograph.forwarders.temporality import CUMULATIVE, DELTA, SIZE_MAX, converted
+from tachograph.forwarders.temporality import CUMULATIVE, DELTA, KEEP_NS, SIZE_MAX, converted, forget_old
 from tachograph.model import Point, Source
 
 SOURCE = Source({"service.name": "tester"})
@@ -222,3 +222,17 @@ def test_totals_told_as_deltas_add_up_to_the_last_total(points: list[Point], ran
     elif back.buckets is not None and totals[-1].buckets is not None:
         assert sum(back.buckets["positive"]["counts"]) == sum(totals[-1].buckets["positive"]["counts"])
         assert back.buckets["scale"] <= totals[-1].buckets["scale"]
+
+
+def test_series_that_nothing_came_of_for_long_are_forgotten() -> None:
+    memory = Notes()
+    day = 86_400
+    converted([("old", counter(1, 0, 10))], CUMULATIVE, memory)
+    converted([("old too", counter(1, 0, 10, CUMULATIVE))], DELTA, memory)
+    converted([("new", counter(1, 0, 10 * day))], CUMULATIVE, memory)
+    forget_old(memory, KEEP_NS)
+    assert len(memory.keys("temporality:")) == 3
+    forget_old(memory, KEEP_NS + 20 * SECOND)
+    assert len(memory.keys("temporality:")) == 3, "it looks once in a day"
+    forget_old(memory, KEEP_NS + day * SECOND)
+    assert memory.keys("temporality:") == ["temporality:new"]

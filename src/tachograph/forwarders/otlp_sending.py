@@ -16,7 +16,7 @@ from tachograph import otlp_messages
 from tachograph.destinations import Destination
 from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import otlp_genai, temporality
-from tachograph.forwarders.contract import EVENTS, POINTS, SPANS, STEPS, Accepted, Item, Memory, Part
+from tachograph.forwarders.contract import EVENTS, POINTS, SPANS, STEPS, Accepted, Item, Memory, Part, Step
 from tachograph.forwarders.otlp import GRPC, HTTP_JSON, Connection, connection
 from tachograph.model import Event, Point, Source, Span
 
@@ -89,6 +89,7 @@ class Otlp:
                 series = item.key.rpartition(":")[0]
                 told = temporality.converted([(series, record)], self._target, memory)[0]
             parts += [_part(item, route, one) for one in told]
+        self._forget(items, memory)
         return parts
 
     def _normalised(self, genai: otlp_genai.Conventions, items: Sequence[Item], memory: Memory) -> list[Part]:
@@ -98,7 +99,16 @@ class Otlp:
         if "metrics" in self._signals:
             target = self._target or temporality.CUMULATIVE
             parts += [_part(item, "metrics", point) for item, point in genai.points(items, target, memory)]
+            self._forget(items, memory)
         return parts
+
+    @staticmethod
+    def _forget(items: Sequence[Item], memory: Memory) -> None:
+        """Let go of old series; the earliest time counts, as the clock of one sender may be far ahead."""
+        times = [one.record.time_ns for one in items if isinstance(one.record, Point)]
+        times += [one.record.end_ns for one in items if isinstance(one.record, Step)]
+        if times:
+            temporality.forget_old(memory, min(times))
 
     def send(self, route: str, parts: Sequence[Part]) -> Accepted:
         """Forwarder.send."""

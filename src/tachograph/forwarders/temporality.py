@@ -27,6 +27,9 @@ _COUNTED: Final = frozenset(("sum", "histogram", "exponential_histogram"))
 _NO_VALUE: Final = 1  # flag of a point that says only that its series ended
 _STEP_NS: Final = 1_000_000  # Prometheus and others know milliseconds
 _PREFIX: Final = "temporality:"
+_FORGOTTEN: Final = "temporality forgotten"
+_DAY_NS: Final = 86_400 * 1_000_000_000
+KEEP_NS: Final = 30 * _DAY_NS  # after its last point a series is remembered; senders repeat theirs every minute
 
 _Series = tuple[str, Point]  # the id of its series, and the point
 
@@ -156,6 +159,23 @@ def summed(series: str, points: Sequence[Point], target: int, memory: Memory) ->
 def forget(series: str, memory: Memory) -> None:
     """Forget a series that has ended; a point of it that still comes begins anew."""
     memory.put(_PREFIX + series, None)
+
+
+def forget_old(memory: Memory, now_ns: int) -> None:
+    """Once in a day of the records' time: forget the series that nothing has come of for long."""
+    packed = memory.get(_FORGOTTEN)
+    if packed is not None and now_ns < int(packed) + _DAY_NS:
+        return
+    memory.put(_FORGOTTEN, str(now_ns).encode())
+    for key in memory.keys(_PREFIX):
+        kept = memory.get(key)
+        if kept and _last_ns(kept) < now_ns - KEEP_NS:
+            memory.put(key, None)
+
+
+def _last_ns(packed: bytes) -> int:
+    known = msgspec.msgpack.decode(packed, type=Running | list[Writer])
+    return known.time_ns if isinstance(known, Running) else max((one.time_ns for one in known), default=0)
 
 
 def series_id(point: Point) -> str:

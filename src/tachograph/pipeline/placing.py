@@ -21,6 +21,9 @@ from tachograph.tree import Node, Tree, significant
 _ROLES: Final = frozenset((PROMPT, AGENT, TURN, MODEL_CALL, TOOL_RUN))
 _EVENTS_MAX: Final = 4  # of a node that are remembered as its names
 _PREFIX: Final = "steps:told:"
+_FORGOTTEN: Final = "steps:forgotten"
+_DAY_NS: Final = 86_400 * 1_000_000_000
+KEEP_NS: Final = 60 * _DAY_NS  # after the last commit that touched a session what was told of it is remembered
 
 
 class Ids(Struct, array_like=True):
@@ -29,6 +32,14 @@ class Ids(Struct, array_like=True):
     trace_id: bytes
     span_id: bytes
     told: bytes = b""
+
+
+class _Kept(Struct, array_like=True):
+    """The ids of a session's steps, the place in them by everything that names one, and when that was known."""
+
+    names: dict[bytes, int]
+    ids: list[Ids]
+    time_ns: int = 0
 
 
 class Placed(Struct, eq=False):
@@ -56,11 +67,11 @@ class Told:
         for one in (*others, session_id):
             packed = memory.get(_PREFIX + one)
             if packed is not None:
-                names, ids = msgspec.msgpack.decode(packed, type=tuple[dict[bytes, int], list[Ids]])
-                self._by_name.update((name, ids[at]) for name, at in names.items())
+                kept = msgspec.msgpack.decode(packed, type=_Kept)
+                self._by_name.update((name, kept.ids[at]) for name, at in kept.names.items())
 
-    def keep(self) -> None:
-        """Remember all of it."""
+    def keep(self, time_ns: int) -> None:
+        """Remember all of it; `time_ns`: when this was known."""
         places: dict[int, int] = {}
         ids: list[Ids] = []
         for one in self._by_name.values():
@@ -68,7 +79,7 @@ class Told:
                 places[id(one)] = len(ids)
                 ids.append(one)
         names = {name: places[id(one)] for name, one in self._by_name.items()}
-        self._memory.put(self._key, msgspec.msgpack.encode((names, ids)))
+        self._memory.put(self._key, msgspec.msgpack.encode(_Kept(names, ids, time_ns)))
 
     def known(self, names: list[bytes]) -> Ids | None:
         """The ids that one of the names leads to."""
@@ -78,6 +89,21 @@ class Told:
         """From now on the names lead to these ids."""
         for name in names:
             self._by_name[name] = ids
+
+
+def forget(memory: Memory, now_ns: int) -> None:
+    """Once in a day of the records' time: forget what was told of sessions that nothing has touched for long.
+
+    Should one go on after that, its steps have the same ids as before.
+    """
+    packed = memory.get(_FORGOTTEN)
+    if packed is not None and now_ns < int(packed) + _DAY_NS:
+        return
+    memory.put(_FORGOTTEN, str(now_ns).encode())
+    for key in memory.keys(_PREFIX):
+        kept = memory.get(key)
+        if kept and msgspec.msgpack.decode(kept, type=_Kept).time_ns < now_ns - KEEP_NS:
+            memory.put(key, None)
 
 
 def sessions_of(tree: Tree) -> set[str]:

@@ -18,7 +18,7 @@ from tachograph.forwarders.contract import AGAIN, Item, Memory, Step
 from tachograph.model import MODEL_CALL, SUBAGENT
 from tachograph.pipeline import privacy
 from tachograph.pipeline.feeding import fit_call, of_window
-from tachograph.pipeline.placing import Placed, Told, is_step, place, sessions_of
+from tachograph.pipeline.placing import Placed, Told, forget, is_step, place, sessions_of
 from tachograph.pipeline.telling import with_texts
 from tachograph.questions.lookup import CALL_COLUMNS, SESSION_COLUMNS
 from tachograph.scan import Agg, Bucket, Match, Reader, Scan
@@ -53,17 +53,17 @@ class Steps:
             memory.put(AGAIN, b"1")
         else:
             memory.put(_REACHED, msgspec.msgpack.encode(until))
-        pending = _pending(memory)
+        pending, until_ns = _pending(memory), self._time_ns(until)
         touched = self._touched(since, until)
         ordered = sorted(touched.items(), key=lambda one: (one[1], one[0]))
         yield from self._sessions(
-            [_Look(session_id, seq, until, memory, pending, is_again=is_again) for session_id, seq in ordered]
+            [_Look(name, seq, until, until_ns, memory, pending, is_again=is_again) for name, seq in ordered]
         )
         if is_again:
             return
-        until_ns = self._time_ns(until)
         yield from self._quiet(until_ns, until, memory, pending)
         _keep(memory, pending)
+        forget(memory, until_ns)
 
     def is_due(self, until_ns: int, memory: Memory) -> bool:
         """Whether a step is over since nothing came for so long; `until_ns`: everything before was read."""
@@ -79,7 +79,7 @@ class Steps:
         due = sorted((due_ns, session_id) for session_id, (due_ns, _) in pending.items() if due_ns <= until_ns)
         yield from self._sessions(
             [
-                _Look(session_id, pending.pop(session_id)[1], until, memory, pending, is_quiet=True)
+                _Look(session_id, pending.pop(session_id)[1], until, until_ns, memory, pending, is_quiet=True)
                 for _, session_id in due[:QUIET_AT_ONCE]
             ]
         )
@@ -196,7 +196,7 @@ class Steps:
             if self._is_wanted(one, call, row) and (look.is_again or self._is_news(one, call)):
                 chosen.append((one, self._step(one, call, row)))
         if not look.is_again:
-            told.keep()
+            told.keep(look.until_ns)
             look.pending.pop(look.session_id, None)
             if is_pending:
                 look.pending[look.session_id] = (self._time_ns(look.seq) + QUIET_NS, look.seq)
@@ -317,6 +317,7 @@ class _Look:
         session_id: str,
         seq: int,
         until: int,
+        until_ns: int,
         memory: Memory,
         pending: _Pending,
         *,
@@ -326,6 +327,7 @@ class _Look:
         self.session_id = session_id
         self.seq = seq
         self.until = until
+        self.until_ns = until_ns  # when that one was made
         self.memory = memory
         self.pending = pending
         self.is_again = is_again

@@ -29,6 +29,14 @@ _OPTIONS: Final = {
     "checkpoint_threshold": LOG_BYTES_MAX,
 }
 
+# With so little memory each thread's own buffers count, and what is free goes back to the system at once.
+SMALL_BYTES: Final = 64 << 20
+_SMALL: Final[dict[str, str | bool | int]] = {
+    "threads": 1,
+    "allocator_background_threads": True,
+    "allocator_flush_threshold": "1MiB",
+}
+
 
 class Connection:
     """The one connection to the database of a folder; every question runs on a cursor of it.
@@ -131,6 +139,8 @@ def connect(path: Path, memory_bytes: int, is_read_only: bool = False) -> Con:
         **_OPTIONS,
         "memory_limit": f"{memory_bytes // 1024}KiB",
     }
+    if memory_bytes <= SMALL_BYTES:
+        options |= _SMALL
     con = duckdb.connect(path / DATABASE_NAME, read_only=is_read_only, config=options)
     try:
         _confine(con, sealed)
