@@ -282,4 +282,6 @@ def test_a_session_of_thousands_of_steps_stays_a_page(tmp_path: Path) -> None:
     assert len(rows.json()["columns"]["up"]) == 3_003 and len(rows.content) < 120 * 3_003
     page = filled.client(store).get(f"/traces/{'e' * 32}?whole=1")
     assert page.text.count('class="fall-row') == FIRST_ROWS and "more steps are drawn" in page.text
+    whole = filled.client(store).get(path_of("sessions", filled.EVIL + "/../..", "export.html"))
+    assert whole.text.count('class="step step-') == 3_002 and "more steps" not in whole.text
     store.close()

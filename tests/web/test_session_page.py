@@ -190,6 +190,22 @@ def test_a_file_holds_the_session_and_no_secret(kept: DuckStore, form: str) -> N
     assert filled.client(kept).get("/sessions/told/export.pdf").status_code == 404
 
 
+@pytest.mark.parametrize("form", ["md", "html"])
+def test_a_file_holds_long_texts_whole(tmp_path: Path, form: str) -> None:
+    store = open_store(tmp_path, lambda: filled.NOW_NS)
+    batch = prompts(1)
+    for span in batch.spans:
+        for content in span.contents or ():
+            content.pieces = ["word " * 8_000 + f"the end of the {content.slot}"]
+    filled.keep(store, tmp_path, [batch], is_understood=True)
+    page = filled.client(store).get("/sessions/long").text
+    assert "the end of the prompt" not in page and "the end of the result" not in page
+    text = filled.client(store).get(f"/sessions/long/export.{form}").text
+    assert "the end of the prompt" in text and "the end of the result" in text
+    assert "(cut)" not in text and "cut here" not in text
+    store.close()
+
+
 def test_every_recorded_session_can_be_written(browser: TestClient, store: DuckStore) -> None:
     ids = store.scan(Scan("sessions", {"id": "session_id"})).data["id"]
     assert len(ids) > 10

@@ -23,7 +23,7 @@ from tachograph.web.rendering import STATIC, Look, fragment, path_of
 FORMS: Final = {"md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
 _AT_ONCE: Final = 50  # sections whose texts are in memory at a time
 _IMAGE_CHARS_MAX: Final = 8_000_000  # of all images of a page
-_OUTPUT_CHARS: Final = 1 << 40  # a file has room
+_ALL: Final = 1 << 40  # a file has room for every step, and for texts of any length
 _END: Final = 1 << 62
 _FENCE: Final = re.compile(r"`{3,}")
 _LEAD: Final = re.compile(r"^(#{1,6}\s|[-=]{3,}\s*$)", re.MULTILINE)
@@ -66,10 +66,10 @@ def _sections(reader: Reader, session_id: str, went: Course) -> list[Section]:
         node.error = redact_text(node.error)
     for one in went.happenings:
         one.said = redact_text(one.said)
-    found = conversation.sections(tree)
+    found = conversation.sections(tree, _ALL)
     conversation.note(found, went.happenings, 0, _END)
     for at in range(0, len(found), _AT_ONCE):
-        conversation.fill(reader, found[at : at + _AT_ONCE], redact_text, _OUTPUT_CHARS)
+        conversation.fill(reader, found[at : at + _AT_ONCE], redact_text, _ALL, _ALL)
     return found
 
 
