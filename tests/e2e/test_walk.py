@@ -20,7 +20,8 @@ KINDS_OPENED = 1  # and so many opened in the browser
 
 
 def links(site: str, address: str, html: str) -> Iterator[str]:
-    """The addresses of our own that a page links to, without their fragments."""
+    """The addresses of our own that a page links to or asks by a form, without their fragments."""
+    html = re.sub(r'<form[^>]*method="post"[^>]*>', "", html)  # what changes something is not asked for
     for href in re.findall(r'\s(?:href|action)="([^"]*)"', html):
         target = urlsplit(urljoin(site + address, unescape(href)))._replace(fragment="")
         if target.geturl().startswith(site + "/") and not target.path.startswith("/static/"):
