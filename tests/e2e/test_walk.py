@@ -80,6 +80,7 @@ def test_a_page_says_the_same_without_script(site: Served, chromium: Browser, ad
         plain.page.goto(address)
         assert plain.page.locator(headings).all_inner_texts() == with_script
         assert plain.page.locator("[data-plot]").count() == plain.page.locator("[data-plot] svg").count()
+        assert not plain.page.locator("#live-state:visible, #theme:visible").count()
         plain.assert_clean()
 
 
