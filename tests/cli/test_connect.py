@@ -141,6 +141,23 @@ def test_where_it_cannot_be_done(run: Run, user: Path, monkeypatch: pytest.Monke
     assert "expected a door to connect to" in run("connect", "codex", code=2)
 
 
+def test_one_that_cannot_be_connected_is_in_nobodys_way(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (user / ".claude" / "settings.json").write_text("{ oops")
+    (user / ".codex").mkdir()
+    (user / ".codex" / "config.toml").write_text("[otel\n")
+    capsys.readouterr()
+    assert main(["connect", "pi", "claude-code", "codex", "gemini"]) == 2
+    written = capsys.readouterr()
+    assert "\npi: connected\n" in written.out
+    assert "\ngemini: connected\n" in written.out
+    assert written.err.count("error: ") == 2
+    assert "settings.json:1: " in written.err
+    assert "config.toml:" in written.err
+    assert main(["connect", "claude-code", "gemini", "--json"]) == 2
+    (told,) = json.loads(capsys.readouterr().out)["agents"]
+    assert (told["agent"], told["changed"]) == ("gemini", False)
+
+
 def test_variables_that_win_are_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_TELEMETRY_TARGET", "gcp")
     assert "GEMINI_TELEMETRY_TARGET is set in this environment and wins" in run("connect", "gemini")

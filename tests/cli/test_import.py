@@ -97,6 +97,24 @@ def test_in_processes_of_their_own(claude: Path, home: Path, capsys: pytest.Capt
     assert totals(capsys)["input_tokens"] == TRUTH["input_tokens_incl_cache"]
 
 
+KILLED = """
+import os, signal
+from tachograph.pipeline.history import Readers
+if __name__ == "__main__":
+    assert Readers((), None, is_alone=False).submit([]).result() == []
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_readers_end_with_an_import_that_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    # The pipes are open for as long as a reader lives.
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
 def claude_files() -> AgentFiles:
     return next(kind for kind in TRANSCRIPTS if kind.agent == "claude-code")
 

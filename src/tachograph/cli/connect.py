@@ -12,7 +12,7 @@ from tachograph.cli.arguments import add_json, settings
 from tachograph.cli.formats import moment
 from tachograph.cli.periods import add_timezone, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
-from tachograph.errors import ConfigError
+from tachograph.errors import ConfigError, TachographError
 
 if TYPE_CHECKING:
     from tachograph.cli.connecting import Found
@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Connect, undo or say how it stands."""
-    from tachograph.cli import connecting
+    from tachograph.cli import connecting, say_error
 
     chosen = settings(arguments)
     asked = [connecting.named(name) for name in dict.fromkeys(arguments.agents)]
@@ -60,14 +60,23 @@ def run(arguments: argparse.Namespace) -> int:
     from tachograph.config import surroundings
 
     where, target = surroundings(chosen), connecting.target_of(chosen)
-    told = [_deed(arguments, connection, where, target) for connection in asked]
-    if arguments.json:
+    told, errors = [], []
+    for connection in asked:
+        try:
+            told.append(_deed(arguments, connection, where, target))
+        except TachographError as error:  # what was changed before is told, and the others have their turn
+            errors.append(error)
+            continue
+        if not arguments.json:
+            write_lines(_lines(connection, told[-1], arguments))
+            if not arguments.undo and not arguments.dry_run:
+                write_lines(_next(connecting.find(connection, where, target), chosen, where))
+    if arguments.json and (told or not errors):
         write_json({"agents": told})
-        return 0
-    for connection, done in zip(asked, told, strict=True):
-        write_lines(_lines(connection, done, arguments))
-        if not arguments.undo and not arguments.dry_run:
-            write_lines(_next(connecting.find(connection, where, target), chosen, where))
+    for earlier in errors[:-1]:
+        say_error(earlier)
+    if errors:
+        raise errors[-1]
     return 0
 
 

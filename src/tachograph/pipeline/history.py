@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -119,12 +121,20 @@ _READING: dict[str, object] = {}
 
 
 def _begin(kinds: tuple[AgentFiles, ...], content: str | None) -> None:
-    """Make a process ready; Ctrl-C is for the one that commits."""
+    """Make a process ready; Ctrl-C is for the one that commits, and it does not outlive that one."""
     import multiprocessing
 
-    if multiprocessing.parent_process() is not None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _READING.update(kinds=kinds, stages=() if content is None else stages(content))
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """End this process when its parent has: one that was killed closes nothing, and readers would wait for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def _read_all(tasks: list[Task]) -> list[Told]:
