@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -92,24 +94,21 @@ def test_a_tree_is_walked_by_keys(site: Served, chromium: Browser) -> None:
     with Tab(chromium, site.web) as tab:
         page = tab.open(BELOW["a trace"])
         page.focus("#fall")
-
-        def level() -> int:
-            return int(page.locator('#fall [aria-selected="true"]').get_attribute("aria-level") or 0)
-
-        page.keyboard.press("Home")
-        assert level() == 1
         row = page.locator('#fall [aria-selected="true"]')
-        assert row.get_attribute("aria-expanded") == "true"
+        page.keyboard.press("Home")
+        expect(row).to_have_attribute("aria-level", "1")
+        expect(row).to_have_attribute("aria-expanded", "true")
         page.keyboard.press("ArrowLeft")
-        assert page.locator('#fall [aria-selected="true"]').get_attribute("aria-expanded") == "false"
-        assert page.locator("#fall .fall-row").count() == 1
+        expect(row).to_have_attribute("aria-expanded", "false")
+        expect(page.locator("#fall .fall-row")).to_have_count(1)
         page.keyboard.press("ArrowRight")
+        expect(row).to_have_attribute("aria-expanded", "true")
         page.keyboard.press("ArrowRight")
-        assert level() == 2
+        expect(row).to_have_attribute("aria-level", "2")
         page.keyboard.press("End")
-        assert page.locator('#fall [aria-selected="true"]').is_visible()
+        expect(row).to_be_visible()
         page.keyboard.press("e")
-        assert "is-error" in (page.locator('#fall [aria-selected="true"]').get_attribute("class") or "")
+        expect(row).to_have_class(re.compile(r"\bis-error\b"))
         assert page.locator("#fall .fall-row").count() < 200  # of 20,000: only those in sight
         tab.assert_clean()
 

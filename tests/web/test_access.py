@@ -60,6 +60,20 @@ def test_a_viewer_sees_no_page_of_admins(guarded: TestClient, path: str) -> None
     assert guarded.get(path, headers=as_bearer(ADMIN)).status_code in (200, 404, 405)
 
 
+def test_a_viewer_in_a_browser_is_told_on_a_page(guarded: TestClient) -> None:
+    log_in(guarded, VIEWER)
+    reader = {"Accept": "text/html,application/xhtml+xml", "Origin": "http://127.0.0.1:4319"}
+    for method, path in (("GET", "/sql"), ("GET", "/settings"), ("POST", "/settings/demo")):
+        told = guarded.request(method, path, headers=reader)
+        assert told.status_code == 403 and told.headers["content-type"].startswith("text/html"), path
+        assert "Only an admin" in told.text and 'action="/logout"' in told.text
+        assert '<nav aria-label="Pages">' in told.text and 'href="/settings"' not in told.text
+        assert told.headers["content-security-policy"] == CSP
+    for path, accept in (("/sql", "*/*"), ("/sql", "text/csv")):
+        assert guarded.get(path, headers={"Accept": accept}).headers["content-type"].startswith("text/plain")
+    assert "Only an admin" not in guarded.get("/sql", headers=reader | as_bearer(ADMIN) | {"cookie": ""}).text
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_a_viewer_changes_nothing(guarded: TestClient, method: str) -> None:
     assert guarded.request(method, "/sessions", headers=as_bearer(VIEWER)).status_code == 403

@@ -129,6 +129,36 @@ def test_a_number_of_the_overview_leads_to_the_sessions_that_make_it(
     assert all(values) and sum(values) == int(found[2].replace(",", ""))
 
 
+@pytest.mark.parametrize("split", ["model", "agent", "project"])
+def test_calls_of_a_row_of_the_overview_are_behind_its_numbers(browser: TestClient, split: str) -> None:
+    page = browser.get("/", params={"range": "all", "by": split}).text
+    number = r'<a href="([^"]+)">(?:<span class="[a-z]+">)?([\d,]+)(?:</span>)?</a></td>'
+    found = re.findall(rf'<td class="num">{number}<td class="num mid">{number}', page)
+    assert len(found) > 3
+    for pair in found:
+        for href, shown in (pair[:2], pair[2:]):
+            rows = browser.get(html.unescape(href) + "&format=jsonl").text.splitlines()
+            assert len(rows) == int(shown.replace(",", "")), href
+
+
+def test_the_menu_keeps_the_period_and_the_filter(browser: TestClient) -> None:
+    wished = "range=30d&q=agent%3Acodex"
+    for path in ("/", "/sessions", "/calls", "/models", "/by/project", "/search"):
+        page = html.unescape(browser.get(f"{path}?{wished}&order=cost&page=1&show=calls").text)
+        menu = page.partition('<nav aria-label="Pages">')[2].partition("</nav>")[0]
+        links = re.findall(r'href="([^"]+)"', menu)
+        assert len(links) > 10 and all(link.endswith("?" + wished) for link in links), path
+    for path in ("/", "/sessions?order=cost", "/sources", f"/traces/{'e' * 32}?node=x&from=3"):
+        page = browser.get(path).text
+        assert '<a href="/calls" ' in page, path
+    assert '<a href="/calls" ' in browser.get("/calls", params={"q": "x" * 1001}).text
+
+
+def test_a_menu_that_is_cut_fades_out(browser: TestClient) -> None:
+    style = browser.get("/static/style.css").text
+    assert re.search(r"\.top nav \{[^}]*overflow-x: auto;[^}]*mask-image: linear-gradient", style)
+
+
 def test_each_kind_of_cost_leads_to_the_calls_that_make_it(browser: TestClient) -> None:
     page = browser.get("/?range=all").text
     found = re.findall(r'<span>(?:billed|estimated|computed|plan)</span> <a href="([^"]+)">([^<]+)<', page)
@@ -282,4 +312,6 @@ def test_a_session_of_thousands_of_steps_stays_a_page(tmp_path: Path) -> None:
     assert len(rows.json()["columns"]["up"]) == 3_003 and len(rows.content) < 120 * 3_003
     page = filled.client(store).get(f"/traces/{'e' * 32}?whole=1")
     assert page.text.count('class="fall-row') == FIRST_ROWS and "more steps are drawn" in page.text
+    whole = filled.client(store).get(path_of("sessions", filled.EVIL + "/../..", "export.html"))
+    assert whole.text.count('class="step step-') == 3_002 and "more steps" not in whole.text
     store.close()

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from starlette.testclient import TestClient
@@ -190,6 +190,22 @@ def test_a_file_holds_the_session_and_no_secret(kept: DuckStore, form: str) -> N
     assert filled.client(kept).get("/sessions/told/export.pdf").status_code == 404
 
 
+@pytest.mark.parametrize("form", ["md", "html"])
+def test_a_file_holds_long_texts_whole(tmp_path: Path, form: str) -> None:
+    store = open_store(tmp_path, lambda: filled.NOW_NS)
+    batch = prompts(1)
+    for span in batch.spans:
+        for content in span.contents or ():
+            content.pieces = ["word " * 8_000 + f"the end of the {content.slot}"]
+    filled.keep(store, tmp_path, [batch], is_understood=True)
+    page = filled.client(store).get("/sessions/long").text
+    assert "the end of the prompt" not in page and "the end of the result" not in page
+    text = filled.client(store).get(f"/sessions/long/export.{form}").text
+    assert "the end of the prompt" in text and "the end of the result" in text
+    assert "(cut)" not in text and "cut here" not in text
+    store.close()
+
+
 def test_every_recorded_session_can_be_written(browser: TestClient, store: DuckStore) -> None:
     ids = store.scan(Scan("sessions", {"id": "session_id"})).data["id"]
     assert len(ids) > 10
@@ -272,3 +288,48 @@ def test_charts_show_what_is_known_and_where_it_broke(page: str, kept: DuckStore
     assert cost["series"][0]["values"] == sorted(cost["series"][0]["values"])
     assert context["series"][0]["values"][-1] == 5_499
     assert "peak 5.50k of 200k (2.7 %)" in long
+
+
+HOSTILE = """<img src=//evil.example/a> ![b](https://evil.example/b) \\![c](https://evil.example/c) \\\\<u>
+- a list
+  ```
+<i>
+```python
+x: Vec<int> = "![d](e)"
+~~~
+```
+<!-- after --> a < b
+    ~~~
+<h1>
+~~~~ left open
+</b>"""
+INERT = """\\<img src=//evil.example/a> \\![b](https://evil.example/b) \\![c](https://evil.example/c) \\\\\\<u>
+- a list
+  ```
+\\<i>
+```python
+x: Vec<int> = "![d](e)"
+~~~
+```
+\\<!-- after --> a < b
+    ~~~
+\\<h1>
+~~~~ left open
+</b>
+~~~~
+"""
+
+
+@pytest.mark.parametrize("slot", ["prompt", "output"])
+def test_a_markdown_file_has_no_html_and_no_image_outside_code(
+    tmp_path: Path, slot: Literal["prompt", "output"]
+) -> None:
+    store = open_store(tmp_path, lambda: filled.NOW_NS)
+    batch = prompts(1)
+    at = 0 if slot == "prompt" else 1
+    batch.spans[at].contents = [Content(slot, "h", [HOSTILE])]
+    filled.keep(store, tmp_path, [batch], is_understood=True)
+    text = filled.client(store).get("/sessions/long/export.md").text
+    shown = "".join(f"> {line}\n" for line in INERT.splitlines()) if slot == "prompt" else INERT
+    assert shown in text
+    store.close()

@@ -167,6 +167,14 @@ def test_a_long_trace_comes_before_its_tree(long: tuple[TestClient, DuckStore]) 
     assert browser.get(f"/traces/{TRACE}").text.count('class="fall-row') == whole.count('class="fall-row')
 
 
+def test_a_long_trace_stays_whole_from_step_to_step(long: tuple[TestClient, DuckStore]) -> None:
+    browser, _ = long
+    whole = browser.get(f"/traces/{TRACE}?whole=1").text
+    links = re.findall(r'<a class="fall-row[^"]*" href="([^"]+)"', whole)
+    assert links and all("whole=1" in link and link.endswith("#panel") for link in links)
+    assert all("whole" not in link for link in re.findall(r'href="(\?[^"]+)"', browser.get(f"/traces/{TRACE}").text))
+
+
 def test_ids_of_a_long_trace_come_after_its_rows(long: tuple[TestClient, DuckStore]) -> None:
     browser, _ = long
     told = browser.get(f"/traces/{TRACE}/rows").json()

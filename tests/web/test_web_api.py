@@ -140,6 +140,8 @@ def test_a_filter_is_completed(browser: TestClient) -> None:
         ("calls", {"limt": "1"}, "parameter"),
         ("usage", {"by": "agent,agent"}, "by"),
         ("usage", {"by": "hour,day,week,month"}, "by"),
+        ("usage", {"from": "2026-11-03", "to": "2026-11-01"}, "to"),
+        ("calls", {"from": "2026-11-01T12:00:00Z", "to": "2026-11-01T12:00:00Z"}, "to"),
         ("search", {}, "text"),
         ("sources", {"x": "1"}, "parameter"),
     ],

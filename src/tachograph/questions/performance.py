@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from tachograph.questions.counting import DIMENSIONS, TIMES, usage, zone_of
+from tachograph.questions.counting import DIMENSIONS, TIMES, Tally, usage, zone_of
 from tachograph.scan import Agg, Bucket, Condition, Field, Match, Reader, Scan
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -34,6 +34,12 @@ def performance(
     fast = {row["name"]: row for row in _latencies(reader, column, (*period, *where))}
     wrong = _errors(reader, column, (*period, *where))
     return [row | _figures(row, fast.get(row[by])) | {"errors": wrong.get(row[by], [])} for row in rows]
+
+
+def unmeasured(by: str) -> dict[str, Any]:
+    """The row of `performance` of no calls: every key that a row has."""
+    row: dict[str, Any] = {by: ""} | Tally().as_dict()
+    return row | _figures(row, None) | {"errors": []}
 
 
 def over_time(

@@ -32,6 +32,10 @@ _COUNTED: Final[dict[str, Agg]] = {
 _WHOLE: Final = ("mean_ns", "p50_ns", "p95_ns", "max_ns", "total_ns")
 
 
+# The keys of a row of `tools` after what it is grouped by.
+COUNTERS: Final = (*_COUNTED, "error_share", "session_share")
+
+
 def during(since_ns: int | None = None, until_ns: int | None = None) -> tuple[Condition, ...]:
     """Conditions of the runs that ended in [since, until)."""
     since = (Match("end_ns", ">=", since_ns),) if since_ns is not None else ()

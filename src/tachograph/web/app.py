@@ -97,7 +97,10 @@ def create_app(
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, host=host, access=access, api_token=api_token), Middleware(Packing)],
+        middleware=[
+            Middleware(Guard, host=host, access=access, api_token=api_token, page=_refusal_page(site)),
+            Middleware(Packing),
+        ],
         exception_handlers=_error_pages(site),
     )
 
@@ -144,6 +147,14 @@ def _scraped(metrics: Metrics) -> Callable[[Request], Response]:
         return Response(text, media_type=media_type)
 
     return respond
+
+
+def _refusal_page(site: Site) -> Callable[[Request, int, str], Response]:
+    def page(request: Request, status: int, what: str) -> Response:
+        # The guard answers on the event loop, so nothing is read for this page.
+        return render(site, request, "error.html", status, what=what, hint="", has_demo=False)
+
+    return page
 
 
 def _error_pages(site: Site) -> dict[Any, Callable[[Request, Any], Response]]:

@@ -99,11 +99,16 @@ class Asked:
 
     def period(self) -> Period:
         """The period: `?from=` and `?to=` (days or times, in the browser's zone), else `?range=`."""
-        now = datetime.fromtimestamp(self.look.now_ns / _NANO, self.look.zone)
+        now = self._now()
         start, end = self._moment("from", now), self._moment("to", now)
         if start is not None or end is not None:
             return _between(self.site.reader, start, end, now)
         return _ranged(self.site.reader, self.range, now)
+
+    def is_backwards(self) -> bool:
+        """Whether the period would end before it begins."""
+        start, end = self._moment("from", self._now()), self._moment("to", self._now())
+        return start is not None and end is not None and end <= start
 
     def before(self, period: Period) -> tuple[int, int] | None:
         """The period of the same length just before, None where it is open at its start."""
@@ -127,6 +132,9 @@ class Asked:
     def narrowed(self, path: str, field: str, value: str) -> str:
         """The address of a page whose filter has this term as well: what is behind a number."""
         return self.link(path, q=f"{self.filter} {term(field, value)}".strip())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.look.now_ns / _NANO, self.look.zone)
 
     def _moment(self, name: str, now: datetime) -> datetime | None:
         text = self.params.get(name, "")

@@ -56,21 +56,24 @@ class Section(Struct, eq=False):
     waited_ns: int = 0  # between the end of what was done before and this prompt
 
 
-def sections(tree: Tree) -> list[Section]:
-    """The prompts of the tree in time, with what belongs to none of them as sections of its own between."""
+def sections(tree: Tree, steps_max: int = STEPS_MAX) -> list[Section]:
+    """The prompts of the tree in time, with what belongs to none of them as sections of its own between.
+
+    Steps of a section beyond `steps_max` are left out.
+    """
     with_prompt = _holding_prompts(tree.root)
     found: list[Section] = []
     stack = list(reversed(significant(tree.root)))
     while stack:
         node = stack.pop()
         if node.role == PROMPT:
-            found.append(_section(node, significant(node)))
+            found.append(_section(node, significant(node), steps_max))
         elif node.id in with_prompt:
             stack.extend(reversed(significant(node)))
         elif found and found[-1].node is None:
-            _add(found[-1], [node])
+            _add(found[-1], [node], steps_max)
         else:
-            found.append(_section(None, [node]))
+            found.append(_section(None, [node], steps_max))
     found = [one for one in found if one.node is not None or one.steps]
     prompts = (one for one in found if one.node is not None)
     for number, one in enumerate(prompts, start=1):
@@ -102,10 +105,11 @@ def fill(
     shown: Iterable[Section],
     clean: Callable[[str], str] = str,
     output_chars: int = OUTPUT_CHARS,
+    text_chars: int = messages.SHOWN_CHARS,
 ) -> None:
     """Read the kept texts of the sections that a page shows; one question to the store for all of them.
 
-    Each goes through `clean` first. The results of tools share `output_chars`.
+    Each goes through `clean` first, and has at most `text_chars`. The results of tools share `output_chars`.
     """
     chosen = list(shown)
     wanted: list[tuple[list[Message], str, list[str]]] = []
@@ -118,12 +122,12 @@ def fill(
     hashes = list(dict.fromkeys(hash_ for _, _, some in wanted for hash_ in some))
     texts = {hash_: clean(text) for hash_, text in reader.texts(hashes).items()} if hashes else {}
     for target, role, some in wanted:
-        target.extend(messages.read(texts[hash_], role, hash_) for hash_ in some if hash_ in texts)
+        target.extend(messages.read(texts[hash_], role, hash_, text_chars) for hash_ in some if hash_ in texts)
     _format(one for one, role, _ in wanted if role in ("user", "assistant"))
     for section in chosen:
         for step in all_steps(section.steps):
             if step.kind == "tool" or (step.happening is not None and step.happening.kind == "bash"):
-                _view(step, texts)
+                _view(step, texts, text_chars)
                 output_chars = _shortened(step, output_chars)
         if any(step.kind == "tool" for step in section.steps):
             _leave_out_tool_calls(section.steps)
@@ -138,12 +142,12 @@ def _shortened(step: Step, room: int) -> int:
     return room - len(step.view.output)
 
 
-def _view(step: Step, texts: dict[str, str]) -> None:
+def _view(step: Step, texts: dict[str, str], chars: int) -> None:
     given = [texts[hash_] for hash_ in _texts(step.node, "arguments") if hash_ in texts]
     raw = [texts[hash_] for hash_ in _texts(step.node, "result") if hash_ in texts]
     if given or raw:
         name = "user_bash" if step.kind == "note" else step.node.tool_name or step.node.name
-        step.view = view(name, given, step.result, raw)
+        step.view = view(name, given, step.result, raw, chars)
 
 
 def _format(said: Iterable[list[Message]]) -> None:
@@ -203,17 +207,17 @@ def _holding_prompts(root: Node) -> set[str]:
     return holding
 
 
-def _section(node: Node | None, children: list[Node]) -> Section:
+def _section(node: Node | None, children: list[Node], steps_max: int) -> Section:
     section = Section(node)
     if node is not None:
         section.totals, section.start_ns, section.end_ns = node.totals, node.start_ns, node.end_ns
-    _add(section, children)
+    _add(section, children, steps_max)
     return section
 
 
-def _add(section: Section, nodes: list[Node]) -> None:
+def _add(section: Section, nodes: list[Node], steps_max: int) -> None:
     steps = _steps(nodes, _NESTED_MAX)
-    section.left_out += _trim(steps, STEPS_MAX - sum(1 for _ in all_steps(section.steps)))[1]
+    section.left_out += _trim(steps, steps_max - sum(1 for _ in all_steps(section.steps)))[1]
     section.steps += steps
     if section.node is not None:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ import msgspec
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from tachograph.scan import Condition, Match, Reader, Scan
+from tachograph.scan import Any_, Condition, Match, Op, Reader, Scan
 from tachograph.web.asking import Asked
 
 Row = dict[str, Any]
@@ -37,37 +37,63 @@ def wanted(asked: Asked) -> str:
     return form if form in MEDIA else ""
 
 
-def file_of(asked: Asked, name: str, rows: Iterable[Row]) -> Response:
-    """The answer with all rows; its file is called after the table and the day."""
+def file_of(asked: Asked, name: str, columns: Sequence[str], rows: Iterable[Row]) -> Response:
+    """The answer with all rows; its file is called after the table and the day.
+
+    `columns` are the keys that every row has: a file without rows has them too.
+    """
     form = wanted(asked)
     day = datetime.fromtimestamp(asked.look.now_ns / 1e9, asked.look.zone)
     headers = {"Content-Disposition": f'attachment; filename="tachograph-{name}-{day:%Y-%m-%d}.{form}"'}
     if form == "parquet":
-        return _parquet(rows, headers)
-    lines = _csv(rows) if form == "csv" else (_ENCODE(row) + b"\n" for row in rows)
+        return _parquet(columns, rows, headers)
+    lines = _csv(columns, rows) if form == "csv" else (_ENCODE(row) + b"\n" for row in rows)
     return StreamingResponse(lines, media_type=MEDIA[form], headers=headers)
 
 
-def all_rows(reader: Reader, table: str, key: str, columns: Sequence[str], where: Sequence[Condition]) -> Iterator[Row]:
-    """All rows of a table in order of a key that each has of its own, so many at a time."""
-    last = ""
-    while True:
-        asked = (*where, Match(key, ">", last))
+def all_rows(
+    reader: Reader,
+    table: str,
+    columns: Sequence[str],
+    where: Sequence[Condition],
+    order: tuple[str, bool],
+    key: tuple[str, bool],
+    at_once: int = _AT_ONCE,
+) -> Iterator[Row]:
+    """All rows of a table in the order of a view, so many at a time; those without a value come last.
+
+    `key` is a column that each row has of its own, for rows of one value; True with a column is descending.
+    """
+    by, is_descending = order
+    here: Op = "<=" if is_descending else ">="
+    beyond: Op = "<" if is_descending else ">"
+    after: Op = "<" if key[1] else ">"
+    valued, valueless = (*where, Match(by, "not_null")), (*where, Match(by, "is_null"))
+
+    def next_of_values(last: Row) -> tuple[Condition, ...]:
+        is_next = Any_((Match(by, beyond, last[by]), Match(key[0], after, last[key[0]])))
+        return (Match(by, here, last[by]), is_next)
+
+    def next_of_none(last: Row) -> tuple[Condition, ...]:
+        return (Match(key[0], after, last[key[0]]),)
+
+    def pages(asked: tuple[Condition, ...], following: Callable[[Row], tuple[Condition, ...]]) -> Iterator[Row]:
         select: dict[str, Any] = {name: name for name in columns}
-        page = reader.scan(Scan(table, select, asked, order_by=((key, False),), limit=_AT_ONCE)).rows()
-        if not page:
-            return
-        yield from page
-        last = page[-1][key]
+        more: tuple[Condition, ...] = ()
+        while page := reader.scan(Scan(table, select, (*asked, *more), (), (order, key), at_once)).rows():
+            yield from page
+            more = following(page[-1])
+
+    yield from pages(valued, next_of_values)
+    yield from pages(valueless, next_of_none)
 
 
-def _csv(rows: Iterable[Row]) -> Iterator[bytes]:
+def _csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[bytes]:
     text = io.StringIO()
     writer = csv.writer(text)
-    for number, row in enumerate(rows):
-        if number == 0:
-            writer.writerow(row)
-        writer.writerow([_cell(value) for value in row.values()])
+    writer.writerow([_cell(name) for name in columns])
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in columns])
         if text.tell() > 1 << 16:
             yield _taken(text)
     yield _taken(text)
@@ -86,7 +112,7 @@ def _cell(value: Any) -> Any:
     return _ENCODE(value).decode() if isinstance(value, list | dict) else value
 
 
-def _parquet(rows: Iterable[Row], headers: dict[str, str]) -> Response:
+def _parquet(columns: Sequence[str], rows: Iterable[Row], headers: dict[str, str]) -> Response:
     """Written by DuckDB from JSON lines on disk: memory stays bounded, and types are found in all rows."""
     folder = tempfile.TemporaryDirectory(prefix="tachograph-")
     lines, target = Path(folder.name) / "rows.jsonl", Path(folder.name) / "rows.parquet"
@@ -97,5 +123,6 @@ def _parquet(rows: Iterable[Row], headers: dict[str, str]) -> Response:
             source = "SELECT * FROM read_json(?, format = 'newline_delimited', sample_size = -1)"
             con.execute(f"COPY ({source}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)", [str(lines)])
         else:
-            con.execute(f"COPY (SELECT NULL AS empty LIMIT 0) TO '{target}' (FORMAT parquet)")
+            named = ", ".join('NULL AS "' + name.replace('"', '""') + '"' for name in columns)
+            con.execute(f"COPY (SELECT {named} LIMIT 0) TO '{target}' (FORMAT parquet)")
     return FileResponse(target, media_type=MEDIA["parquet"], headers=headers, background=BackgroundTask(folder.cleanup))

@@ -6,10 +6,12 @@ prompt could smuggle into a page by the content security policy: no script, styl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,14 +49,23 @@ class Guard:
 
     `host` is what the pages are bound to. Where `access` has tokens, every page needs the cookie that the login page
     sets, or a token as a bearer token; what only the owner's own commands ask always needs `api_token`, and is closed
-    without one. What was found out stands in the state of the request: `access.role_of` reads it.
+    without one. What was found out stands in the state of the request: `access.role_of` reads it. `page` makes the
+    page that tells a viewer in a browser what only an admin may.
     """
 
-    def __init__(self, app: ASGIApp, host: str, access: Access, api_token: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        access: Access,
+        api_token: str,
+        page: Callable[[Request, int, str], Response] | None = None,
+    ) -> None:
         self.app = app
         self.host = host.strip("[]").lower()
         self.access = access
         self.api_token = api_token
+        self.page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is not allowed; pass on the rest."""
@@ -104,9 +115,17 @@ class Guard:
         if role is None:
             return _unauthorized(path) if path.startswith((API, "/live")) or not is_safe else _to_login(scope)
         if role != "admin" and (not is_safe or is_for_admin(path)):
-            return refusal(path, 403, "got a viewer", "an admin, who logs in with the web_token")
+            return self._refusal_of_viewer(scope, headers, path)
         scope.setdefault("state", {})["role"] = role
         return None
+
+    def _refusal_of_viewer(self, scope: Scope, headers: Headers, path: str) -> Response:
+        """A page where a person reads the answer, a line where a program does."""
+        if self.page is None or path.startswith(API) or "text/html" not in headers.get("accept", ""):
+            return refusal(path, 403, "got a viewer", "an admin, who logs in with the web_token")
+        scope.setdefault("state", {})["role"] = "viewer"
+        what = "shows this page" if scope["method"] in _SAFE_METHODS else "changes something here"
+        return self.page(Request(scope), 403, f"Only an admin {what}: log out, then log in with the web_token.")
 
     def _is_known_host(self, value: str) -> bool:
         name = host_name(value)

@@ -9,7 +9,7 @@ import msgspec
 from markupsafe import Markup
 from msgspec import Struct, field
 
-_SHOWN_CHARS: Final = 20_000  # beyond this a block is cut on the page and linked in full
+SHOWN_CHARS: Final = 20_000  # beyond this a block is cut on the page and linked in full
 _DEPTH: Final = 4  # messages in parts in messages: deeper is shown as the JSON it is
 _ROLES: Final = frozenset(("user", "assistant", "system", "developer", "tool", "model", "human", "ai", "function"))
 _ROLE_NAMES: Final = {"model": "assistant", "ai": "assistant", "human": "user", "developer": "system"}
@@ -48,15 +48,15 @@ class Message(Struct):
     hash: str = ""
 
 
-def read(text: str, role: str = "", hash_: str = "") -> Message:
-    """The text as blocks; what is no message of a known shape is one block of text."""
+def read(text: str, role: str = "", hash_: str = "", chars: int = SHOWN_CHARS) -> Message:
+    """The text as blocks of at most `chars`; what is no message of a known shape is one block of text."""
     value = _json(text)
     blocks = _blocks(value, role, 0) if isinstance(value, (dict, list)) else []
     if not blocks:
         blocks = [Block(role, "text", text)]
     for block in blocks:
-        if len(block.text) > _SHOWN_CHARS:
-            block.text, block.is_cut = block.text[:_SHOWN_CHARS], True
+        if len(block.text) > chars:
+            block.text, block.is_cut = block.text[:chars], True
     for number, block in enumerate(block for block in blocks if block.data):
         block.number = number
     return Message(blocks[0].role, blocks, hash_)

@@ -50,6 +50,11 @@ NAVIGATION: Final = (
 )
 
 
+# Of an address, what a link of the menu keeps; a filter that no page would take is left behind.
+_CARRIED: Final = ("range", "from", "to", "q")
+_CARRIED_CHARS_MAX: Final = 1000
+
+
 class Here(Struct, frozen=True):
     """What only the process of the pages knows: its settings, open doors and counters, how far files are read.
 
@@ -153,10 +158,20 @@ def render(site: Site, request: Request, template: str, status: int = 200, **val
         path=request.url.path,
         has_demo=values.pop("has_demo", None) if "has_demo" in values else has_demo(site.reader),
         has_login=site.has_login,
+        carried=carried(request),
         role=role_of(request) if site.has_login else "admin",
         **({"sequence": None} | values),
     )
     return HTMLResponse(html, status)
+
+
+def carried(request: Request) -> str:
+    """What the menu takes along from a page that has a period and a filter: these, and nothing of the page's own."""
+    path = request.url.path
+    if path.count("/") > 1 and not path.startswith("/by/"):  # one session's `from` is no time
+        return ""
+    kept = {name: value for name, value in request.query_params.items() if name in _CARRIED and value}
+    return "?" + urlencode(kept) if kept and len(kept.get("q", "")) <= _CARRIED_CHARS_MAX else ""
 
 
 def fragment(template: str, look: Look, **values: Any) -> Markup:

@@ -23,9 +23,13 @@ from tachograph.web.rendering import STATIC, Look, fragment, path_of
 FORMS: Final = {"md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
 _AT_ONCE: Final = 50  # sections whose texts are in memory at a time
 _IMAGE_CHARS_MAX: Final = 8_000_000  # of all images of a page
-_OUTPUT_CHARS: Final = 1 << 40  # a file has room
+_ALL: Final = 1 << 40  # a file has room for every step, and for texts of any length
 _END: Final = 1 << 62
 _FENCE: Final = re.compile(r"`{3,}")
+# A block of code that begins at the margin, by its fence.
+_BEGUN: Final = re.compile(r"(?:(`{3,})[^`]*|(~{3,}).*)$")
+# What begins an element of HTML, a link in angle brackets or an image, with the backslashes before it.
+_ACTIVE: Final = re.compile(r"(?<!\\)(\\*)(<(?=[A-Za-z/!?])|!(?=\[))")
 _LEAD: Final = re.compile(r"^(#{1,6}\s|[-=]{3,}\s*$)", re.MULTILINE)
 
 
@@ -66,10 +70,10 @@ def _sections(reader: Reader, session_id: str, went: Course) -> list[Section]:
         node.error = redact_text(node.error)
     for one in went.happenings:
         one.said = redact_text(one.said)
-    found = conversation.sections(tree)
+    found = conversation.sections(tree, _ALL)
     conversation.note(found, went.happenings, 0, _END)
     for at in range(0, len(found), _AT_ONCE):
-        conversation.fill(reader, found[at : at + _AT_ONCE], redact_text, _OUTPUT_CHARS)
+        conversation.fill(reader, found[at : at + _AT_ONCE], redact_text, _ALL, _ALL)
     return found
 
 
@@ -183,7 +187,7 @@ def _run(step: Step) -> Iterator[str]:
     elif view.change:
         signs = {"add": "+", "del": "-", "same": " "}
         if view.headline:
-            yield f"`{_line(view.headline).replace('`', '')}`"
+            yield f"`{' '.join(view.headline.split()).replace('`', '')}`"
             yield ""
         yield from _fenced("\n".join(signs.get(line.kind, "") + line.text for line in view.change), "diff")
     elif view.todos:
@@ -201,18 +205,18 @@ def _run(step: Step) -> Iterator[str]:
     if view.output:
         yield from _fenced(view.output + ("\n… (cut)" if view.is_cut else ""), "")
     for block in view.images:
-        yield f"[image: {block.text}]"
+        yield f"[image: {_line(block.text)}]"
         yield ""
 
 
 def _said(message: Message) -> Iterator[str]:
     for block in message.blocks:
         if block.kind == "text":
-            # A heading of a text must not pass for one of the file.
-            yield _LEAD.sub(lambda found: "\\" + found[0], block.text) if block.role != "user" else _quoted(block.text)
+            written = "\n".join(_inert(block.text))
+            yield written if block.role != "user" else _quoted(written)
             yield ""
         elif block.kind == "image":
-            yield f"[image: {block.text}]"
+            yield f"[image: {_line(block.text)}]"
             yield ""
         else:
             yield f"{block.kind.replace('_', ' ')}{' ' + _line(block.name) if block.name else ''}:"
@@ -235,4 +239,30 @@ def _fenced(text: str, language: str) -> Iterator[str]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return _ACTIVE.sub(_escaped, " ".join(text.split()))
+
+
+def _inert(text: str) -> Iterator[str]:
+    """The lines of a text, in which no HTML and no image works outside its blocks of code.
+
+    A heading of a text must not pass for one of the file, and a block of code that it leaves open ends with it. Only a
+    block that begins at the margin is one for certain: a list or a quotation may end, and its block with it.
+    """
+    fence = ""
+    for line in text.splitlines():
+        if fence:
+            yield line
+            bare = line.strip()
+            fence = "" if len(bare) >= len(fence) and not bare.strip(fence[0]) else fence
+        elif begun := _BEGUN.match(line):
+            fence = begun[1] or begun[2]
+            yield line
+        else:
+            yield _ACTIVE.sub(_escaped, _LEAD.sub(lambda found: "\\" + found[0], line))
+    if fence:
+        yield fence
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """With a backslash before it, where there is none that counts already."""
+    return found[0] if len(found[1]) % 2 else f"{found[1]}\\{found[2]}"

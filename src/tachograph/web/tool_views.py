@@ -13,7 +13,6 @@ from tachograph.web import diffs, messages
 from tachograph.web.diffs import Line
 from tachograph.web.messages import Message
 
-_OUTPUT_CHARS: Final = 20_000
 _TODOS_MAX: Final = 200
 # What tools are called, in lower case and without what joins the words -> what they do.
 _KINDS: Final = {
@@ -71,12 +70,17 @@ class ToolView(Struct):
     images: list[messages.Block] = field(default_factory=list)
 
 
-def view(name: str, given: Sequence[str], got: Sequence[Message], raw: Sequence[str] = ()) -> ToolView:
-    """The view of a tool run from the kept texts of its arguments and the messages and texts of its result."""
+def view(
+    name: str, given: Sequence[str], got: Sequence[Message], raw: Sequence[str] = (), chars: int = messages.SHOWN_CHARS
+) -> ToolView:
+    """The view of a tool run from the kept texts of its arguments and the messages and texts of its result.
+
+    Of either at most `chars` are shown.
+    """
     arguments, words = _arguments(given)
     made = ToolView(_kind(name, arguments, words))
-    _ask(made, arguments, words)
-    _answer(made, got, raw)
+    _ask(made, arguments, words, chars)
+    _answer(made, got, raw, chars)
     return made
 
 
@@ -92,7 +96,7 @@ def _kind(name: str, arguments: dict[str, Any], words: str) -> str:
     return kind
 
 
-def _ask(made: ToolView, arguments: dict[str, Any], words: str) -> None:
+def _ask(made: ToolView, arguments: dict[str, Any], words: str, chars: int) -> None:
     path = _first(arguments, _PATH)
     told: tuple[str, ...] = ()
     if made.kind == "command":
@@ -116,11 +120,11 @@ def _ask(made: ToolView, arguments: dict[str, Any], words: str) -> None:
         made.task = _first(arguments, _TASK) if made.kind == "agent" else ""
         told = (*names, *_TASK) if made.kind == "agent" else (next((n for n in names if arguments.get(n)), ""),)
     rest = {key: value for key, value in arguments.items() if key not in told}
-    made.rest = messages.pretty_json(rest)[:_OUTPUT_CHARS] if rest else "" if made.headline else words[:_OUTPUT_CHARS]
+    made.rest = messages.pretty_json(rest)[:chars] if rest else "" if made.headline else words[:chars]
     made.headline = made.headline or _line(rest) or words
 
 
-def _answer(made: ToolView, got: Sequence[Message], raw: Sequence[str]) -> None:
+def _answer(made: ToolView, got: Sequence[Message], raw: Sequence[str], chars: int) -> None:
     blocks = [block for message in got for block in message.blocks]
     made.images = [block for block in blocks if block.data]
     made.is_cut = any(block.is_cut for block in blocks)
@@ -128,8 +132,8 @@ def _answer(made: ToolView, got: Sequence[Message], raw: Sequence[str]) -> None:
     found = next((one for one in texts if one is not None), None)
     shown = [found[0]] if found else [block.text for block in blocks if not block.data]
     made.output = _LABEL.sub("", "\n".join(dict.fromkeys(shown)))
-    if len(made.output) > _OUTPUT_CHARS:
-        made.output, made.is_cut = made.output[:_OUTPUT_CHARS], True
+    if len(made.output) > chars:
+        made.output, made.is_cut = made.output[:chars], True
     if found and found[1] is not None:
         made.exit_code = found[1]
     elif made.kind == "command":

@@ -33,7 +33,9 @@ class Query:
         return self.values[name]
 
     def period(self) -> Period:
-        """The period asked for."""
+        """The period asked for; raises Rejected where it ends before it begins."""
+        if self._asked.is_backwards():
+            raise Rejected(f'to: got "{self.values["to"]}"; expected a time after `from`', "", 400)
         return self._asked.period()
 
     def where(self, table: Table) -> tuple[Condition, ...]:

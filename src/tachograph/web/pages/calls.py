@@ -35,17 +35,16 @@ def calls(site: Site, request: Request) -> Response:
     asked = Asked(site, request, default_range="all")
     period = asked.period()
     where = asked.during("calls", period)
-    if exporting.wanted(asked):
-        return exporting.file_of(
-            asked, "calls", exporting.all_rows(site.reader, "calls", "call_id", CALL_COLUMNS, where)
-        )
     order = asked.order(ORDERS, "newest")
+    by, key = (ORDERS[order[0]], order[1]), ("call_id", True)
+    if exporting.wanted(asked):
+        rows = exporting.all_rows(site.reader, "calls", CALL_COLUMNS, where, by, key)
+        return exporting.file_of(asked, "calls", CALL_COLUMNS, rows)
     select: dict[str, Any] = {name: name for name in CALL_COLUMNS if name not in ("reports", "provenance")}
     found = site.reader.scan(
         Scan(
             "calls", select, where,
-            order_by=((ORDERS[order[0]], order[1]), ("call_id", True)),
-            limit=PAGE_ROWS + 1, offset=(asked.page - 1) * PAGE_ROWS,
+            order_by=(by, key), limit=PAGE_ROWS + 1, offset=(asked.page - 1) * PAGE_ROWS,
         )
     ).rows()  # fmt: skip
     table = Table(

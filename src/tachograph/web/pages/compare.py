@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tachograph.questions.comparing import Side, compare
+from tachograph.questions.comparing import COUNTERS, Side, compare
 from tachograph.web import exporting
 from tachograph.web.asking import Asked, term
 from tachograph.web.pages.overview import SPLITS, nanousd
@@ -56,7 +56,8 @@ def compared(site: Site, request: Request) -> Response:
     earlier, later = _sides(asked)
     told = compare(site.reader, split, earlier.side, later.side, asked.where("calls"), asked.where("sessions"))
     if exporting.wanted(asked):
-        return exporting.file_of(asked, "compared", _flat(told["rows"], split))
+        columns = [split, *(f"{key}_{at}" for key in COUNTERS for at in "ab")]
+        return exporting.file_of(asked, "compared", columns, _flat(told["rows"], split))
     totals = [
         {"name": name, "key": key, "unit": unit} | _cells(told["totals"][key], unit)
         for key, (name, unit) in TOTALS.items()

@@ -51,7 +51,7 @@ def destinations(site: Site, request: Request) -> Response:
     asked = Asked(site, request, default_range="all")
     rows = [_row(one) for one in site.here.destinations()]
     if exporting.wanted(asked):
-        return exporting.file_of(asked, "destinations", rows)
+        return exporting.file_of(asked, "destinations", list(_row(Destination("", "", "", ()))), rows)
     table = Table(_columns(), rows, asked, caption="Destinations")
     return render(
         site, request, "destinations.html", sequence=sequence, look=asked.look, table=table,

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tachograph.questions.performance import performance
+from tachograph.questions.performance import performance, unmeasured
 from tachograph.scan import Agg, Scan
 from tachograph.web import exporting
 from tachograph.web.asking import Asked, Period
@@ -30,6 +30,7 @@ DIMENSIONS: Final = {
     "environment": "Environments",
 }
 _SUMS: Final = ("prompts", "tool_runs", "tool_errors")
+_NONE: Final = dict.fromkeys(("sessions", *_SUMS), 0)
 ORDERS: Final = {
     "cost": "cost_nanousd",
     "sessions": "sessions",
@@ -54,13 +55,12 @@ def groups(site: Site, request: Request) -> Response:
     asked = Asked(site, request, default_range="30d")
     period = asked.period()
     rows = _rows(site, asked, period, dimension)
-    if exporting.wanted(asked):
-        return exporting.file_of(asked, DIMENSIONS[dimension].lower(), rows)
     order = asked.order(ORDERS, "cost")
-    table = Table(
-        _columns(asked, dimension), ordered(rows, ORDERS[order[0]], order[1]), asked, order,
-        caption=DIMENSIONS[dimension],
-    )  # fmt: skip
+    rows = ordered(rows, ORDERS[order[0]], order[1])
+    if exporting.wanted(asked):
+        columns = list(_made(unmeasured(dimension), dimension, _NONE))
+        return exporting.file_of(asked, DIMENSIONS[dimension].lower(), columns, rows)
+    table = Table(_columns(asked, dimension), rows, asked, order, caption=DIMENSIONS[dimension])
     return render(
         site, request, "groups.html",
         sequence=sequence, look=asked.look, asked=asked, period=period, table=table,
@@ -73,16 +73,16 @@ def _rows(site: Site, asked: Asked, period: Period, dimension: str) -> list[dict
     where = asked.during("sessions", period)
     select: dict[str, Any] = {"name": dimension, "sessions": Agg("count"), **{name: Agg("sum", name) for name in _SUMS}}
     alive = {row["name"]: row for row in site.reader.scan(Scan("sessions", select, where, ("name",))).rows()}
-    none = dict.fromkeys(("sessions", *_SUMS), 0)
-    rows = []
-    for row in performance(site.reader, dimension, period.since_ns, period.until_ns, asked.where("calls")):
-        counted = alive.get(row[dimension], none)
-        made = priced(row) | {name: counted[name] for name in none} | {"name": row[dimension]}
-        cost, sessions = made["cost_nanousd"], made["sessions"]
-        made["cost_per_session_nanousd"] = round(cost / sessions) if cost is not None and sessions else None
-        made["share"] = made["cost_nanousd"] or 0
-        rows.append(made)
-    return rows
+    told = performance(site.reader, dimension, period.since_ns, period.until_ns, asked.where("calls"))
+    return [_made(row, dimension, alive.get(row[dimension], _NONE)) for row in told]
+
+
+def _made(row: dict[str, Any], dimension: str, counted: Row) -> dict[str, Any]:
+    made = priced(row) | {name: counted[name] for name in _NONE} | {"name": row[dimension]}
+    cost, sessions = made["cost_nanousd"], made["sessions"]
+    made["cost_per_session_nanousd"] = round(cost / sessions) if cost is not None and sessions else None
+    made["share"] = made["cost_nanousd"] or 0
+    return made
 
 
 def _columns(asked: Asked, dimension: str) -> list[Column]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tachograph.questions.performance import fallbacks, over_time, performance
+from tachograph.questions.performance import fallbacks, over_time, performance, unmeasured
 from tachograph.scan import Condition, Match
 from tachograph.web import exporting, units
 from tachograph.web.asking import Asked, Period
@@ -53,11 +53,12 @@ def models(site: Site, request: Request) -> Response:
     period = asked.period()
     name = asked.params.get("name", "")
     where = (*asked.where("calls"), *((Match("model", "=", name),) if name else ()))
-    rows = [priced(row) | {"wrong": _wrong(row)} for row in performance(site.reader, "model", *period[:2], where)]
-    if exporting.wanted(asked):
-        return exporting.file_of(asked, "models", rows)
     order = asked.order(ORDERS, "cost")
-    table = Table(_columns(asked), ordered(rows, ORDERS[order[0]], order[1]), asked, order, caption="Models")
+    told = [_made(row) for row in performance(site.reader, "model", *period[:2], where)]
+    rows = ordered(told, ORDERS[order[0]], order[1])
+    if exporting.wanted(asked):
+        return exporting.file_of(asked, "models", list(_made(unmeasured("model"))), rows)
+    table = Table(_columns(asked), rows, asked, order, caption="Models")
     switched = Table(_fallback_columns(asked), fallbacks(site.reader, *period[:2], where), asked, is_exportable=False)
     return render(
         site, request, "models.html",
@@ -65,6 +66,10 @@ def models(site: Site, request: Request) -> Response:
         name=name, charts=_charts(site, asked, period, where) if name else [],
         calls=asked.narrowed("/calls", "model", name), others=asked.link(name=None),
     )  # fmt: skip
+
+
+def _made(row: dict[str, Any]) -> dict[str, Any]:
+    return priced(row) | {"wrong": _wrong(row)}
 
 
 def ordered(rows: list[dict[str, Any]], key: str, is_descending: bool) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from tachograph.questions.activity import Outlook, activity, outlook
 from tachograph.registry import CONNECTIONS
 from tachograph.scan import Agg, Reader, Scan
 from tachograph.web import units
-from tachograph.web.asking import Asked, Period
+from tachograph.web.asking import Asked, Period, term
 from tachograph.web.charts import Bar, Stack, parts_bar, share_bar, stacked
 from tachograph.web.pages.sessions import kind_of, with_costs
 from tachograph.web.plots import Plot, Series, Unit, plot, rounded
@@ -233,6 +233,8 @@ def _group(asked: Asked, rows: list[dict[str, Any]], name: str) -> dict[str, Any
             "name": row[name],
             "bar": share_bar(row["cost_usd"] or 0.0, peak),
             "href": asked.narrowed("/sessions", name, row[name]) if row[name] else "",
+            "calls_href": _behind(asked, "/calls", f"{term(name, row[name])} status=ok"),
+            "failed_href": _behind(asked, "/calls", f"{term(name, row[name])} error:true"),
         }
         for row in ordered[:_LISTED]
     ]

@@ -69,8 +69,10 @@ def sessions(site: Site, request: Request) -> Response:
     if exporting.wanted(asked):
         chosen = request.query_params.getlist("id")[:_CHOSEN_MAX]
         picked = (Match("session_id", "in", chosen),) if chosen else where
-        rows = exporting.all_rows(site.reader, "sessions", "session_id", SESSION_COLUMNS, picked)
-        return exporting.file_of(asked, "sessions", rows)
+        name, is_descending = asked.order(ORDERS, "newest")
+        by, key = (ORDERS[name], is_descending), ("session_id", False)
+        rows = exporting.all_rows(site.reader, "sessions", SESSION_COLUMNS, picked, by, key)
+        return exporting.file_of(asked, "sessions", SESSION_COLUMNS, rows)
     table = _table(asked, where, "No session fits." if asked.filter or period.since_ns else _NONE_YET)
     whole = table.total if is_whole else _count(site.reader, every)
     alone = _count(site.reader, (*every, _ON_THEIR_OWN)) if is_whole else table.total

@@ -48,6 +48,7 @@ COUNTERS: Final = {
     "busy": ("sent away for a moment: no room", True),
     "failed": ("failed", True),
 }
+_FILE_COLUMNS: Final = ("service", "version", "agent", "way", "records", "first_ns", "last_ns", "understood_as")
 _USUAL: Final = "http://127.0.0.1:4318"
 _TOKEN: Final = "THE-INGEST-TOKEN"
 
@@ -70,10 +71,11 @@ def sources(site: Site, request: Request) -> Response:
     settings = site.here.settings
     arrived, missing = _doctored(site, sequence)
     rows = [row for one in arrived for row in _rows(one)]
-    if exporting.wanted(asked):
-        return exporting.file_of(asked, "sources", rows)
     order = asked.order(ORDERS, "last")
-    table = Table(_columns(asked), ordered(rows, ORDERS[order[0]], order[1]), asked, order, caption="What has arrived")
+    rows = ordered(rows, ORDERS[order[0]], order[1])
+    if exporting.wanted(asked):
+        return exporting.file_of(asked, "sources", _FILE_COLUMNS, rows)
+    table = Table(_columns(asked), rows, asked, order, caption="What has arrived")
     known = _known(site, settings)
     connected = {one.connection.agent for one in known if one.is_connected}
     names = {one.agent: one.name for one in registry.CONNECTIONS if one.agent not in connected}

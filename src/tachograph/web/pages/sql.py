@@ -141,7 +141,7 @@ def _page(site: Site, request: Request, patience: Patience) -> Response:
         except QueryError as error:
             mistake = _late(is_file) if patience.is_over else _mistake(query, error)
     if answer is not None and is_file:
-        return exporting.file_of(asked, "sql", answers.rows(answer))
+        return exporting.file_of(asked, "sql", answer.names, answers.rows(answer))
     status = 400 if mistake else 200
     return render(
         site, request, "sql.html", status,

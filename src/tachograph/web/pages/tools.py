@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tachograph.questions.tools import COUNTERS, errors, over_time, spread, tools, top
 from tachograph.questions.tools import during as in_period
-from tachograph.questions.tools import errors, over_time, spread, tools, top
 from tachograph.scan import Condition, Match
 from tachograph.web import exporting, units
 from tachograph.web.asking import Asked, Period
@@ -47,12 +47,11 @@ def tools_page(site: Site, request: Request) -> Response:
     if tool is not None:
         where = (*where, Match("tool_name", "=", tool))
     rows = tools(site.reader, where)
-    if exporting.wanted(asked):
-        return exporting.file_of(asked, "tools", rows)
     order = asked.order(ORDERS, "runs")
-    table = Table(
-        _columns(asked), ordered(rows, ORDERS[order[0]], order[1]), asked, order, "No tool ran in this period.", "Tools"
-    )
+    listed = ordered(rows, ORDERS[order[0]], order[1])
+    if exporting.wanted(asked):
+        return exporting.file_of(asked, "tools", ("tool_name", *COUNTERS), listed)
+    table = Table(_columns(asked), listed, asked, order, "No tool ran in this period.", "Tools")
     return render(
         site, request, "tools.html",
         sequence=sequence, look=asked.look, asked=asked, period=period, table=table, tool=tool,

@@ -45,6 +45,7 @@ def trace(site: Site, request: Request) -> Response:
     if shown is None:
         raise HTTPException(404)
     selected = request.query_params.get("node", "")
+    kept = {"whole": "1"} if "whole" in request.query_params else {}
     where = (Match("trace_id", "=", trace_id),)
     sessions = site.reader.scan(Scan("trace_sessions", {"session_id": "session_id"}, where)).data["session_id"]
     return render(
@@ -53,7 +54,7 @@ def trace(site: Site, request: Request) -> Response:
         duration_ns=shown.end_ns - shown.start_ns, sessions=sessions or [f"trace:{trace_id}"],
         subagents=_subagents(site.reader, sessions), title=shown.title, first_rows=shown.first_rows,
         shown=shown.nodes - shown.noise, selected=selected, errors=shown.errors, waited=shown.waited,
-        is_frame=is_frame, panel=panel_of(site.reader, trace_id, selected, look) if selected else None,
+        is_frame=is_frame, kept=kept, panel=panel_of(site.reader, trace_id, selected, look) if selected else None,
     )  # fmt: skip
 
 
