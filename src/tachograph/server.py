@@ -71,7 +71,7 @@ class Server:
         self.api_token = secrets.token_urlsafe(32)
         self.follower: Follower | None = None
         self.forwarding: Forwarding | None = None
-        self._metrics: Callable[[bool], tuple[str, str]] | None = None
+        self._metrics: Callable[[str, bool], tuple[str, str]] | None = None
 
     def start(self) -> None:
         """Open everything; raises ConfigError or Corrupt, and then nothing is left open."""
@@ -138,17 +138,17 @@ class Server:
             progress = Progress(settings.home / FILE_NAME)
             feeds = routing.feeds_from(self.store)
             self.forwarding = Forwarding(routes, feeds, self.store, progress, self.telemetry, self._clock)
+            scraped = [one.destination.name for one in routes if one.destination.options.get("scrape")]
+            self._metrics = self._scraped(progress, scraped) if scraped else None  # before anything new is counted
             self.forwarding.start()
             opened.callback(self.forwarding.close)
-            scraped = [one.destination.name for one in routes if one.destination.options.get("scrape")]
-            self._metrics = partial(self._scraped, progress, scraped) if scraped else None
 
-    @staticmethod
-    def _scraped(progress: Progress, names: list[str], is_open_metrics: bool) -> tuple[str, str]:
-        from tachograph.forwarders.prometheus import shown
+    def _scraped(self, progress: Progress, names: list[str]) -> Callable[[str, bool], tuple[str, str]]:
+        from tachograph.forwarders.prometheus import scrapes
         from tachograph.pipeline.progress import Remembered
 
-        return shown([Remembered(progress, name) for name in names], is_open_metrics=is_open_metrics)
+        series = scrapes([Remembered(progress, name) for name in names], self._clock)
+        return lambda scraper, is_open_metrics: series.shown(scraper, is_open_metrics=is_open_metrics)
 
     def _leads_here(self, address: str) -> bool:
         """Whether an address is one of the doors of this process."""

@@ -148,12 +148,19 @@ def test_metrics_are_scraped(home: Path, accept: str) -> None:
         while "gen_ai_usage_input_tokens_total{" not in text and time.monotonic() < until:
             time.sleep(0.2)
             text = _scraped(server.addresses["web"].port, accept)
+        again = _scraped(server.addresses["web"].port, accept)
     finally:
         server.stop()
     assert 'gen_ai_usage_input_tokens_total{agent="tester"' in text
+    assert _first(text, "gen_ai_usage_input_tokens_total{").endswith(" 0"), "new to this scraper"
+    assert _first(again, "gen_ai_usage_input_tokens_total{").endswith(" 10")
     assert text.endswith("# EOF\n") == ("openmetrics" in accept)
     if "openmetrics" not in accept:  # promtool 2.42 knows the older format
         subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=True)
+
+
+def _first(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
 
 
 def _scraped(port: int, accept: str) -> str:

@@ -20,7 +20,7 @@ from tachograph.errors import ConfigError, Rejected
 from tachograph.forwarders import prometheus
 from tachograph.forwarders.contract import Item, Part, Step
 from tachograph.forwarders.prometheus import Prometheus
-from tachograph.forwarders.prometheus_points import is_many
+from tachograph.forwarders.prometheus_points import BOUNDS_MAX, is_many
 from tachograph.forwarders.prometheus_series import STEP_MS, remembered
 from tachograph.forwarders.prometheus_text import exposed
 from tachograph.forwarders.prometheus_wire import STALE, Family, Series, version_1, version_2
@@ -147,6 +147,31 @@ def test_histograms_of_other_bounds_go_into_the_next_wider_bucket() -> None:
     assert last(parts, "took_seconds_bucket", le="+Inf") == last(parts, "took_seconds_count") == 11
 
 
+def test_a_histogram_of_hundreds_of_buckets_has_few_and_exact_ones() -> None:
+    bounds = [float(bound) for bound in range(513)]
+    record = Point(
+        Source({"service.name": "codex"}), "kept", {}, NOON, "histogram", temporality=1, count=514, sum=1.0,
+        buckets={"bounds": bounds, "counts": [1] * 514}, start_ns=NOON - SECOND,
+    )  # fmt: skip
+    told = samples(made().convert([Item("h", 1, record)], Notes()))
+    buckets = {dict(labels)["le"]: values[-1][1] for labels, values in told.items() if "le" in dict(labels)}
+    assert len(buckets) <= BOUNDS_MAX + 1
+    assert buckets.pop("+Inf") == 514
+    assert buckets["0"] == 1 and buckets["1"] == 2 and buckets["512"] == 513
+    assert all(count == float(bound) + 1 for bound, count in buckets.items())
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), unique=True, max_size=80))
+def test_any_bounds_lose_no_count(bounds: list[float]) -> None:
+    buckets = {"bounds": sorted(bounds), "counts": [1] * (len(bounds) + 1)}
+    record = Point(
+        Source({"service.name": "codex"}), "kept", {}, NOON, "histogram", temporality=1, count=len(bounds) + 1,
+        sum=1.0, buckets=buckets, start_ns=NOON - SECOND,
+    )  # fmt: skip
+    parts = made().convert([Item("h", 1, record)], Notes())
+    assert last(parts, "kept_bucket", le="+Inf") == len(bounds) + 1
+
+
 def test_exponential_histograms_become_powers_of_two() -> None:
     buckets = {"scale": 1, "zero_count": 2, "positive": {"offset": 0, "counts": [1, 2, 4]}, "negative": {}}
     record = Point(
@@ -210,6 +235,7 @@ def test_ids_are_no_labels_unless_asked_for() -> None:
         "user.email",
         "process.pid",
         "gen_ai.response.id",
+        "cpu_usage_user",
     ]
     assert all(map(is_many, many))
     assert not any(map(is_many, ["model", "type", "tool_name", "provider", "gen_ai.token.type", "valid", "grid"]))
@@ -306,7 +332,7 @@ def test_an_address_or_scraping_is_needed() -> None:
 def test_series_are_remembered_for_scraping() -> None:
     memory = Notes()
     made().convert([point(5, 10), call(2, 20)], memory)
-    text = exposed(remembered(memory), is_open_metrics=False)
+    text = exposed([kept for _, kept in remembered(memory)], is_open_metrics=False)
     assert 'used_tokens_total{job="pi",model="big",service_name="pi"} 5\n' in text
     assert "# TYPE gen_ai_client_operation_duration_seconds histogram\n" in text
 

@@ -7,7 +7,7 @@ It sends metrics as they came in, as totals, and what the ledger makes of calls 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,8 +21,8 @@ from tachograph.forwarders.contract import CALLS, POINTS, STEPS, Accepted, Item,
 from tachograph.forwarders.prometheus_calls import DERIVED, Calls
 from tachograph.forwarders.prometheus_names import DEFAULT, STRATEGIES, Labels, metric_name
 from tachograph.forwarders.prometheus_points import Points
-from tachograph.forwarders.prometheus_series import Gain, Streams, digest, remembered
-from tachograph.forwarders.prometheus_text import OPEN_METRICS, PLAIN, exposed
+from tachograph.forwarders.prometheus_scrapes import Scrapes
+from tachograph.forwarders.prometheus_series import Gain, Streams, digest
 from tachograph.forwarders.prometheus_wire import STALE, Family, Series, joined, version_1, version_2
 from tachograph.model import Point
 
@@ -129,10 +129,9 @@ def make(destination: Destination, environment: Mapping[str, str] | None = None)
     return Prometheus(options, environment or {})
 
 
-def shown(memories: Iterable[Memory], *, is_open_metrics: bool) -> tuple[str, str]:
-    """What `/metrics` says of the series in these memories, and its content type."""
-    kept = (one for memory in memories for one in remembered(memory))
-    return exposed(kept, is_open_metrics=is_open_metrics), OPEN_METRICS if is_open_metrics else PLAIN
+def scrapes(memories: Sequence[Memory], clock: Callable[[], int]) -> Scrapes:
+    """What `/metrics` says of the series in these memories; one for as long as the process runs."""
+    return Scrapes(memories, clock)
 
 
 def authorization(options: Mapping[str, Any]) -> dict[str, str]:

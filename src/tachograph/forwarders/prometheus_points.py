@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +26,9 @@ KEEP_NS: Final = 48 * 3600 * 1_000_000_000  # then a sender that was silent coun
 _MANY: Final = re.compile(
     r"(?:.*[._-])?(?:id|ids|uuid|guid|email|pid|user|username|full_name|session|path|cwd|prompt|timestamp|sequence)"
     r"|(?:.*\.)?(?:command|command_args|command_line)"
+    r"|(?:.*[._-])?cpu_usage(?:[._-].*)?"  # a measurement: as a label each is a new series
 )
+BOUNDS_MAX: Final = 32  # of a histogram: each is a series, and some agents have 512
 _TOTAL_BOUNDS: Final = tuple(2.0**power for power in range(-10, 21))  # of exponential histograms as plain ones
 _NOT_TOLD: Final = frozenset(("service.name", "service.namespace", "service.instance.id"))
 
@@ -151,14 +156,38 @@ def _fill(made: Gain, point: Point) -> None:
     made.value, made.count, made.sum = _number(point.value), point.count or 0, _number(point.sum)
     buckets = point.buckets or {}
     if point.type == "histogram":
-        made.bounds = tuple(float(bound) for bound in buckets.get("bounds") or ())
-        made.counts = tuple(float(count) for count in buckets.get("counts") or ()) or (float(made.count),)
+        bounds = tuple(float(bound) for bound in buckets.get("bounds") or ())
+        counts = tuple(float(count) for count in buckets.get("counts") or ()) or (float(made.count),)
+        made.bounds, made.counts = _coarse(bounds, counts)
     elif point.type == "exponential_histogram":
         made.bounds, made.counts = _TOTAL_BOUNDS, _plain(buckets)
     elif point.type == "summary":
         quantiles = buckets.get("quantiles") or []
         made.bounds = tuple(_number(at) for at, _ in quantiles)
         made.counts = tuple(_number(value) for _, value in quantiles)
+
+
+def _coarse(bounds: tuple[float, ...], counts: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The same counts in few buckets, whose bounds are some of those that came: each count is exact."""
+    if len(bounds) <= BOUNDS_MAX:
+        return bounds, counts
+    places = _chosen_bounds(bounds)
+    made = [0.0] * (len(places) + 1)
+    for at, count in enumerate(counts):
+        made[bisect_left(places, at)] += count
+    return tuple(bounds[place] for place in places), tuple(made)
+
+
+@lru_cache(maxsize=256)
+def _chosen_bounds(bounds: tuple[float, ...]) -> tuple[int, ...]:
+    """Which of many bounds are kept: the first, the last, and between them those that grow by about the same factor."""
+    last = len(bounds) - 1
+    positive = [bound for bound in bounds if 0 < bound < math.inf]
+    if len(positive) * 2 < len(bounds):
+        return tuple(sorted({last * step // (BOUNDS_MAX - 1) for step in range(BOUNDS_MAX)}))
+    low, high, steps = math.log(positive[0]), math.log(positive[-1]), BOUNDS_MAX - 2
+    wanted = (low + (high - low) * step / steps for step in range(steps))
+    return tuple(sorted({0, last, *(min(bisect_left(bounds, math.exp(log) * (1 - 1e-9)), last) for log in wanted)}))
 
 
 def _plain(buckets: Mapping[str, Any]) -> tuple[float, ...]:

@@ -227,11 +227,11 @@ def labelled(name: str, labels: Labels, more: tuple[str, str] | None) -> Labels:
     return tuple(sorted(told))
 
 
-def remembered(memory: Memory) -> Iterator[Kept]:
-    """Every series that is kept."""
+def remembered(memory: Memory) -> Iterator[tuple[str, Kept]]:
+    """Every series that is kept, by a name of its own."""
     for key in memory.keys(PREFIX):
         if packed := memory.get(key):
-            yield msgspec.msgpack.decode(packed, type=Kept)
+            yield key, msgspec.msgpack.decode(packed, type=Kept)
 
 
 def _key(gain: Gain) -> str:

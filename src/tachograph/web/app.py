@@ -49,7 +49,8 @@ from tachograph.web.pages.settings import routes as settings
 from tachograph.web.pages.sql import endpoint as sql
 from tachograph.web.rendering import DEFAULT_OTLP, Here, Site, render
 
-Metrics = Callable[[bool], tuple[str, str]]  # whether as OpenMetrics; the text and its content type
+# Who asks, and whether as OpenMetrics; the text and its content type.
+Metrics = Callable[[str, bool], tuple[str, str]]
 
 
 def create_app(
@@ -143,7 +144,8 @@ def _pages(site: Site) -> list[Route]:
 
 def _scraped(metrics: Metrics) -> Callable[[Request], Response]:
     def respond(request: Request) -> Response:
-        text, media_type = metrics("application/openmetrics-text" in request.headers.get("accept", ""))
+        scraper = f"{request.client.host if request.client else ''} {request.headers.get('user-agent', '')}"
+        text, media_type = metrics(scraper, "application/openmetrics-text" in request.headers.get("accept", ""))
         return Response(text, media_type=media_type)
 
     return respond
