@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tachograph.destinations import PRIVACY_MODES
-from tachograph.model import SLOTS, Batch, Content, Event, Point, Source, Span
+from tachograph.model import SLOTS, Batch, Content, Event, Meaning, Point, Source, Span
 from tachograph.pipeline.privacy import fit, fit_row, fit_text, masked, pseudonym
 
 KEY = "sk-" + "ant-api03-" + "Ab3dEfGh1jKlMn0pQrStUv9xYz2BcD"  # put together: no scanner takes it for a leak
@@ -145,3 +145,15 @@ def test_any_text_anywhere(mode: str, text: str, wrap: Callable[[str], object]) 
     event = Event(Source({}), 1, "x", {"y": wrap(f"{text} {KEY} {text}")}, body=wrap(text))
     fit(Batch(events=[event]), mode)
     assert KEY not in str(event)
+
+
+@pytest.mark.parametrize("mode", ["full", "redacted", "none"])
+def test_what_a_record_means_is_no_way_round(mode: str) -> None:
+    meaning = Meaning(user="ada", error_message="no such file: /home/ada/plan.txt", session_id="s1")
+    event = Event(Source({}), 1, "e", {}, meaning=meaning)
+    fit(Batch(events=[event]), mode)
+    assert event.meaning is not None
+    assert event.meaning.session_id == "s1"
+    assert (event.meaning.user == "ada") is (mode == "full")
+    assert ("plan" in event.meaning.error_message) is (mode != "none")
+    assert ("ada" in event.meaning.error_message) is (mode == "full")

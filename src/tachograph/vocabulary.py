@@ -72,6 +72,9 @@ IDENTITY: Final[dict[str, tuple[str, ...]]] = {
     "environment": ("deployment.environment.name", "deployment.environment", "langfuse.environment", "env"),
 }
 # The largest amount (tokens, nanoseconds, nano-dollars) that is taken for one: more is no measurement.
+# Attributes by which one Tachograph tells another what hooks and files meant, and which of them told it.
+MEANING_KEY: Final = "tachograph.meaning"
+ORIGIN_KEY: Final = "tachograph.origin"
 AMOUNT_MAX: Final = 10**18
 TOKENS_MAX: Final = 10**12
 

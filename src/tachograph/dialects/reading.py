@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from tachograph.dialects import genai
+from tachograph.dialects import forwarded, genai
 from tachograph.dialects.table import FACTORS, Dialect, Names, Record
 from tachograph.model import (
     AGENT,
     MODEL_CALL,
+    SLOTS,
     STEP,
     TOOL_RUN,
     Attributes,
@@ -22,7 +23,18 @@ from tachograph.model import (
     Source,
     Span,
 )
-from tachograph.vocabulary import AMOUNT_MAX, FINISH_REASONS, TOKENS, number, provider, text, tokens, truth, whole
+from tachograph.vocabulary import (
+    AMOUNT_MAX,
+    FINISH_REASONS,
+    MEANING_KEY,
+    TOKENS,
+    number,
+    provider,
+    text,
+    tokens,
+    truth,
+    whole,
+)
 
 # A text longer than this (characters) is kept once by its hash, whatever it is; shorter ones stay in the attributes.
 LONG_TEXT: Final = 1024
@@ -136,6 +148,8 @@ class Normaliser:
         for record in records:
             if record.meaning is not None:  # hooks and transcripts say themselves what they mean
                 continue
+            if MEANING_KEY in record.attributes and _forwarded(record):
+                continue
             source = record.source
             known = sources.get(id(source))
             if known is None:
@@ -228,6 +242,24 @@ def _read(record: Record, compiled: Compiled, template: Meaning) -> None:
     record.meaning = meaning
     if record.__class__ is Event:
         _body(record)
+
+
+def _forwarded(record: Record) -> bool:
+    """Whether another Tachograph says what the record means; its texts are then contents again."""
+    told = forwarded.taken(record.attributes)
+    if told is None:
+        return False
+    record.meaning, origin = told
+    moved = [
+        (key, key if key in SLOTS else "")
+        for key, value in record.attributes.items()
+        if isinstance(value, str) and (key in SLOTS or len(value) > LONG_TEXT)
+    ]
+    record.contents = _contents(record, moved, frozenset()) if moved else None
+    if isinstance(record, Event):
+        record.origin = origin
+        _body(record)
+    return True
 
 
 def _other(meaning: Meaning, name: str, keys: tuple[tuple[str, int], ...], attributes: Attributes) -> None:

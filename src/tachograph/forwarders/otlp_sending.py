@@ -18,7 +18,9 @@ from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import otlp_genai, temporality
 from tachograph.forwarders.contract import EVENTS, POINTS, SPANS, STEPS, Accepted, Item, Memory, Part, Step
 from tachograph.forwarders.otlp import GRPC, HTTP_JSON, Connection, connection
+from tachograph.lines import SCOPES
 from tachograph.model import Event, Point, Source, Span
+from tachograph.vocabulary import MEANING_KEY, ORIGIN_KEY
 
 if TYPE_CHECKING:
     from tachograph.forwarders.http import HttpClient
@@ -40,6 +42,7 @@ _ANSWERS: Final[dict[str, tuple[Any, str]]] = {
     "logs": (ExportLogsServiceResponse, "rejected_log_records"),
     "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
 }
+_SCOPES: Final = tuple(SCOPES.values())
 _ROUTES: Final = ((Span, "traces"), (Event, "logs"), (Point, "metrics"))
 _TARGETS: Final = {"cumulative": temporality.CUMULATIVE, "delta": temporality.DELTA}
 
@@ -83,8 +86,8 @@ class Otlp:
             if route not in self._signals:
                 continue
             told: list[Any] = [record]
-            if isinstance(record, Event):
-                told = [_with_session(record)]
+            if isinstance(record, Span | Event):
+                told = [_as_told(record)]
             elif isinstance(record, Point) and self._target is not None:
                 series = item.key.rpartition(":")[0]
                 told = temporality.converted([(series, record)], self._target, memory)[0]
@@ -185,12 +188,21 @@ def _path(to: Connection, signal: str) -> str:
     return f"v1/{signal}" if to.endpoint.endswith("/") else f"/v1/{signal}"
 
 
-def _with_session(event: Event) -> Event:
-    """What was read from a file says its session by its place there, which is not sent: as an attribute instead."""
-    session = event.meaning.session_id if event.meaning is not None else ""
-    if event.origin == "log" or not session or "session.id" in event.attributes:
-        return event
-    return msgspec.structs.replace(event, attributes={**event.attributes, "session.id": session})
+def _as_told(record: Span | Event) -> Span | Event:
+    """What hooks and files told is understood by its reader alone: what it means goes with it, as attributes.
+
+    Its session is told in the usual words too, as other receivers know it by no place.
+    """
+    meaning = record.meaning
+    is_told = record.source.scope_name.startswith(_SCOPES) or getattr(record, "origin", "log") != "log"
+    if meaning is None or not is_told:
+        return record
+    attributes = {**record.attributes, MEANING_KEY: msgspec.json.encode(meaning).decode()}
+    if isinstance(record, Event):
+        attributes[ORIGIN_KEY] = record.origin
+        if meaning.session_id:
+            attributes.setdefault("session.id", meaning.session_id)
+    return msgspec.structs.replace(record, attributes=attributes, meaning=None)
 
 
 def _part(item: Item, route: str, record: Span | Event | Point) -> Part:

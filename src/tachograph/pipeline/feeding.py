@@ -10,6 +10,7 @@ from tachograph.forwarders.contract import CALLS, EVENTS, POINTS, SPANS, Feed, I
 from tachograph.model import Batch, Event, Point, Span
 from tachograph.pipeline import privacy
 from tachograph.questions import kept_records
+from tachograph.questions.kept_meanings import put_meanings
 from tachograph.questions.kept_records import Sources
 from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
 
@@ -58,6 +59,7 @@ class _Spans:
         """Feed.read."""
         where = (*of_window(since, until), *chosen(self._destination))
         for some in kept_records.kept_spans(self._reader, Sources(self._reader), where):
+            put_meanings(self._reader, "spans", some)
             batch = Batch(spans=[span for _, span in some if not span.attributes.get(_OPEN)])
             rows = [row for row, span in some if not span.attributes.get(_OPEN)]
             privacy.fit(batch, self._destination.privacy)
@@ -72,6 +74,7 @@ class _Events:
         """Feed.read."""
         where = (*of_window(since, until), *chosen(self._destination))
         for some in kept_records.kept_events(self._reader, Sources(self._reader), where):
+            put_meanings(self._reader, "events", some)
             batch = Batch(events=[event for _, event in some])
             privacy.fit(batch, self._destination.privacy)
             yield [_item(row["event_id"], row, event) for (row, _), event in zip(some, batch.events, strict=True)]

@@ -51,6 +51,8 @@ def fit(batch: Batch, mode: str) -> None:
             if mode == "none":
                 _drop_texts(record)
             _mask_fields(record)
+            if not isinstance(record, Point) and record.meaning is not None:
+                record.meaning.user = pseudonym(record.meaning.user)
     for source in sources.values():
         if mode == "none":
             source.resource = _without_texts(source.resource)
@@ -116,6 +118,8 @@ def _drop_texts(record: Span | Event | Point) -> None:
             len(one.encode("utf-8", "replace")) for one in content.pieces
         )
     record.contents = None
+    if record.meaning is not None:
+        record.meaning.error_message = ""
     if isinstance(record, Span):
         record.status_message = ""
         for inner in (*(record.events or ()), *(record.links or ())):
