@@ -29,6 +29,7 @@ from tachograph.store.duckdb import open_store
 ROOT = Path(__file__).parents[2]
 BOARDS = sorted((ROOT / "dashboards").glob("*.json"))
 PATIENCE_S = 60
+NOW_NS = 1_767_229_620 * SECOND  # 2026-01-01 01:07 UTC: always the same, so that samples always lie the same
 AGO_S = 400  # all recordings end then, and were committed a minute later
 
 
@@ -44,16 +45,15 @@ class Filled(NamedTuple):
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     program("prometheus")
     folder = tmp_path_factory.mktemp("dashboards")
-    now_ns = time.time_ns()
-    with closing(open_store(folder / "store", lambda: now_ns - (AGO_S - 60) * SECOND)) as store:
-        fill(store, now_ns - AGO_S * SECOND)
+    with closing(open_store(folder / "store", lambda: NOW_NS - (AGO_S - 60) * SECOND)) as store:
+        fill(store, NOW_NS - AGO_S * SECOND)
         with prometheus(folder) as server:
             options = {"url": f"{server.url}/api/v1/write", "spellings": "both"}
             forwarder = kind.make(Destination("p", "prometheus", "p", options=options), {})
-            delivery = deliver(store, forwarder, folder, now_ns)
+            delivery = deliver(store, forwarder, folder, NOW_NS)
             assert delivery.state.refused == 0 and delivery.state.failures == 0, delivery.state
             delivery.close()
-            yield Filled(store, server, now_ns / SECOND - 1.2345)
+            yield Filled(store, server, NOW_NS / SECOND - 1.2345)
 
 
 def panels(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -129,9 +129,9 @@ def test_metrics_are_scraped(home: Path, accept: str) -> None:
     """What `/metrics` shows is well-formed by promtool's judgement."""
     promtool = program("promtool")
     home.mkdir(parents=True, exist_ok=True)
-    with closing(open_store(home, lambda: time.time_ns() - AGO_S * SECOND)) as store:
+    with closing(open_store(home, lambda: NOW_NS - AGO_S * SECOND)) as store:
         filling = Filling(store)
-        filling.call(usage=Usage(input_uncached=10, output=5), at_ns=time.time_ns() - 2 * AGO_S * SECOND)
+        filling.call(usage=Usage(input_uncached=10, output=5), at_ns=NOW_NS - 2 * AGO_S * SECOND)
         filling.done()
     with closing(Progress(home / FILE_NAME)) as progress:
         progress.rewind("prometheus", 0)
@@ -139,7 +139,8 @@ def test_metrics_are_scraped(home: Path, accept: str) -> None:
     server = Tachograph(
         Settings(
             home=home, otlp_http=None, otlp_grpc=None, web=Address("127.0.0.1", 0), forwarders=tables, follow="off"
-        )
+        ),
+        clock=lambda: NOW_NS,
     )
     server.start()
     try:
