@@ -135,6 +135,8 @@ def test_an_unknown_setting_names_near_ones(tmp_path: Path) -> None:
         "tachograph.toml:1: retention_day: got an unknown setting; expected one of retention_days"
     )
     assert "retention_days" in error.hint
+    assert refused(tmp_path, "a = 1\n[forwarder.x]\n").what.startswith("tachograph.toml:1: a: got an unknown")
+    assert refused(tmp_path, "[forwarder.x]\nkind = 'otlp'\n").hint == "rename it to forwarders"
     assert "web_token" in refused(tmp_path, "[zzz]\na = 1\n").what
 
 
@@ -144,7 +146,8 @@ def test_home_cannot_stand_in_the_file_that_lies_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["content", "content = redacted", '\x00 = "a"', "a = 1\na = 2"])
 def test_a_broken_file_is_the_operators(tmp_path: Path, text: str) -> None:
-    assert "tachograph.toml: not valid TOML" in refused(tmp_path, text).what
+    line = len(text.splitlines())
+    assert f"tachograph.toml:{line}: not valid TOML" in refused(tmp_path, text).what
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
@@ -171,7 +174,8 @@ def test_the_queue_holds_at_least_one_body(tmp_path: Path) -> None:
 
 
 def test_the_table_describes_every_setting() -> None:
-    assert [setting.name for setting in SETTINGS] == [field.name for field in dataclasses.fields(Settings)]
+    fields = [field.name for field in dataclasses.fields(Settings)]
+    assert [*(setting.name for setting in SETTINGS), config.FORWARDERS] == fields
     defaults = Settings(home=config.default_home())
     for setting in SETTINGS:
         if setting.default[0].isdigit() or setting.default in ("redacted", "off"):

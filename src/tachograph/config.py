@@ -358,7 +358,10 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}", 'one setting a line: content = "redacted"') from None
+        line = re.search(r"\(at line (\d+), ", str(error))
+        last = len(text.splitlines()) or 1  # where it ends too soon
+        where = f"{FILE_NAME}:{line[1] if line else last}"
+        raise ConfigError(f"{where}: not valid TOML: {error}", 'one setting a line: content = "redacted"') from None
     forwarders = table.pop(FORWARDERS, {})
     if not isinstance(forwarders, dict):
         where = f"{FILE_NAME}:{_line_of(text, FORWARDERS)}: {FORWARDERS}"
@@ -391,7 +394,7 @@ def _unknown(path: Path, line: int, name: str) -> ConfigError:
     where = f"{path.name}:{line}: {name}"
     if name == "home":
         return ConfigError(f"{where}: got a home folder in the file that lies in it", "set TACHOGRAPH_HOME, or --home")
-    names = [setting.name for setting in SETTINGS if setting.name != "home"]
+    names = [FORWARDERS, *(setting.name for setting in SETTINGS if setting.name != "home")]
     near = difflib.get_close_matches(name, names, n=3)
     return ConfigError(
         f"{where}: got an unknown setting; expected one of {', '.join(near or names)}",

@@ -142,6 +142,26 @@ def test_backfill_refused_and_retry(home: Path, capsys: pytest.CaptureFixture[st
     assert main(["forward", "status", "--since", "1d"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['kind = "langfuse"', 'public_key = "pk-1"'], "secret_key"),
+        (['kind = "langfuse"', 'public_key = "sk-1"', 'secret_key = "pk-1"'], "the other way round"),
+        (['kind = "otlp"', 'endpoint = "https://127.0.0.1:9"', 'certificate = "no-such.pem"'], "no-such.pem"),
+        (['kind = "otlp"', 'endpoint = "http://127.0.0.1:9"', 'certificate = "no-such.pem"'], "no-such.pem"),
+        (['kind = "prometheus"'], "url"),
+    ],
+)
+def test_status_says_what_would_stop_the_start(
+    home: Path, capsys: pytest.CaptureFixture[str], lines: list[str], said: str
+) -> None:
+    write(home, "\n".join(["[forwarders.acme]", *lines, ""]))
+    assert main(["forward", "status"]) == 2
+    told = capsys.readouterr().err
+    assert "tachograph.toml:" in told and "forwarders.acme" in told and said in told
+    assert "sk-1" not in told
+
+
 def test_nothing_goes_in_circles(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(home)
     with started(home) as server:

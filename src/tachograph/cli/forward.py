@@ -80,6 +80,10 @@ def _status(arguments: argparse.Namespace, chosen: Settings) -> int:
     zone = questions.zone_of(timezone_name(arguments))
     found: list[Standing] = []
     wanted = _destinations(chosen, arguments.name)
+    environment = surroundings(chosen).environment
+    for one in wanted:
+        if one.is_enabled:
+            routing.route(one, environment).forwarder.close()  # raises what would stop the start
     if wanted:
         with open_reader(chosen, is_settled=False) as reader, _progress(chosen) as progress:
             for one in wanted:
@@ -92,6 +96,7 @@ def _status(arguments: argparse.Namespace, chosen: Settings) -> int:
         write_json({"is_running": is_running, "destinations": [_told(one) for one in found]})
     elif found:
         write_table(_STATUS, [_row(one, zone) for one in found])
+        write_lines(["behind: commits that are not sent yet; sent and refused: records and pieces of requests"])
         if not is_running:
             write_lines(["no server is running: nothing is sent until one is"])
     else:

@@ -80,7 +80,7 @@ class HttpClient:
         self._headers = {**own, **{name.lower(): value for name, value in (headers or {}).items()}}
         _check(self._headers)
         self._secrets = sorted({word for v in (headers or {}).values() for word in _secret_words(v)}, key=len)[::-1]
-        context = _context(tls or Tls()) if parts.scheme == "https" else None
+        context = _context(tls or Tls()) if parts.scheme == "https" or tls not in (None, Tls()) else None
         self._pool = _pool(
             _proxy(url, environment or {}),
             {

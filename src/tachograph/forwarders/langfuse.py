@@ -111,6 +111,9 @@ def make(destination: Destination, environment: Mapping[str, str]) -> Langfuse:
     for name in ("public_key", "secret_key"):
         if not options.get(name):
             raise ConfigError(f"{destination.where}: got no {name}; expected the project's", f'{name} = "..."')
+    if str(options["public_key"]).startswith("sk-") and str(options["secret_key"]).startswith("pk-"):
+        what = "got the secret key as public_key and the public key as secret_key; expected them the other way round"
+        raise ConfigError(f"{destination.where}: {what}", 'public_key = "pk-lf-..." and secret_key = "sk-lf-..."')
     credentials = f"{options['public_key']}:{options['secret_key']}".encode()
     client = HttpClient(
         options.get("url", CLOUD),
