@@ -369,7 +369,10 @@ def test_examples_run(
     for name, folder in (("codex", "codex-errors"), ("claude-code", "claude-code-content"), ("pi", "pi")):
         shutil.copytree(CAPTURES / folder, tmp_path / "recordings" / name)
     reads = command in ("usage", "models", "sessions", "show", "explain", "search", "sql", "otlp", "doctor", "tail")
-    reads = reads or command in ("backup", "export")
+    reads = reads or command in ("backup", "export", "forward")
+    if command == "forward":
+        filled = shutil.copytree(filled, tmp_path / "forwarding")
+        (filled / "tachograph.toml").write_text('[forwarders.acme]\nkind = "otlp"\nendpoint = "http://127.0.0.1:9"\n')
     if command == "restore":
         for target in ("tachograph-backup", "tachograph-2026-11-21"):
             assert main(["backup", target, "--home", str(filled)]) == 0
