@@ -43,6 +43,7 @@ WAYS: Final = {
 COUNTERS: Final = {
     "received": ("received", False),
     "committed": ("stored", False),
+    "forwarded": ("forwarded", False),
     "rejected": ("rejected: records that are no valid OTLP", True),
     "refused": ("refused: requests answered with an error", True),
     "busy": ("sent away for a moment: no room", True),
