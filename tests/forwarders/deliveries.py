@@ -20,12 +20,15 @@ CALLS = 5  # of each session
 ROUNDS_MAX = 5000
 
 
-def fill(store: Store, sessions: int = SESSIONS, calls: int = CALLS, first: int = 0, at_ns: int = NOON) -> None:
+def fill(
+    store: Store, sessions: int = SESSIONS, calls: int = CALLS, first: int = 0, at_ns: int = NOON, is_demo: bool = False
+) -> None:
     """Sessions that go on side by side: a commit for each call, with a tool run, an event and a point."""
     filling = Filling(store)
     for number in range(calls):
         for session in range(first, first + sessions):
             _one(filling, session, number, at_ns + (number * sessions + session) * SECOND)
+            filling.batch.is_demo = is_demo
             filling.done()
 
 

@@ -78,6 +78,16 @@ def test_all_of_it_comes_once(expected: list[str]) -> None:
     assert set(Counter(expected).values()) == {1}
 
 
+def test_nobody_gets_the_demo(tmp_path: Path, tested: Subject, sink: Sink | GrpcSink) -> None:
+    with closing(open_store(tmp_path / "store", lambda: NOON)) as store:
+        fill(store, sessions=1, is_demo=True)
+        going = trip(tmp_path, store, tested, sink)
+        going.run()
+        going.end()
+        assert going.delivery.state.cursor == store.sequence()
+    assert tested.received(sink.taken) == []
+
+
 def test_a_full_stop_and_a_new_start_repeat_nothing(
     tmp_path: Path, store: Store, tested: Subject, sink: Sink | GrpcSink, expected: list[str]
 ) -> None:

@@ -98,21 +98,22 @@ class Delivery:
             where.append(Match("time_ns", "<=", self._clock() - self._hold_ns))
         if {CALLS, STEPS} & set(self.forwarder.feeds):
             where.append(Match("seq", "<=", self._settled()))
-        names = ("seq", "spans", "events", "points")
+        names = ("seq", "spans", "events", "points", "is_demo")
         scan = Scan("commits", {n: n for n in names}, tuple(where), order_by=(("seq", False),), limit=WINDOW_COMMITS)
         commits = self._reader.scan(scan).rows()
         if not commits:
             return None
         lost = self._lost(commits[0]["seq"])
-        records, until = 0, commits[0]["seq"]
+        records, until, is_demo = 0, commits[0]["seq"], commits[0]["is_demo"]
         for commit in commits:
             records += commit["spans"] + commit["events"] + commit["points"]
-            if records > WINDOW_RECORDS and commit is not commits[0]:
+            if (records > WINDOW_RECORDS and commit is not commits[0]) or commit["is_demo"] != is_demo:
                 break
             until = commit["seq"]
         memory = Remembered(self._progress, self.name)
         since = self.state.cursor
-        items = (some for feed in self._feeds for some in feed.read(since, until, memory))
+        feeds = () if is_demo else self._feeds  # what nobody did is nobody's to have
+        items = (some for feed in feeds for some in feed.read(since, until, memory))
         return _Round(items, memory, until, lost)
 
     def _due(self) -> _Round | None:
