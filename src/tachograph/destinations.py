@@ -152,6 +152,20 @@ COMMON: Final = (
     Option("batch", "number", "the kind's own", count, "The most records of one request.", "batch = 500"),
 )
 
+# What kinds that are asked over HTTP have alike.
+CREDENTIALS: Final = (
+    Option("token", "text", "none", text, "Sent as a bearer token.", is_secret=True),
+    Option("username", "text", "none", text, "For basic authentication, with `password`."),
+    Option("password", "text", "none", text, "For basic authentication.", is_secret=True),
+)
+CONNECTION: Final = (
+    Option("headers", "table", "none", headers, "More headers of each request.", is_secret=True),
+    Option("timeout", "seconds", 30, seconds, "How long an answer may take."),
+    Option("certificate_authority", "path", "the system's", text, "A PEM file to check the server with."),
+    Option("client_certificate", "path", "none", text, "A PEM file to show to the server."),
+    Option("client_key", "path", "none", text, "The PEM file of its key."),
+)
+
 
 def read(tables: Mapping[str, Placed], kinds: Mapping[str, Iterable[Option]]) -> list[Destination]:
     """The destinations of the settings file, in its order; raises ConfigError for the first that is wrong.

@@ -10,6 +10,16 @@ from tachograph.model import Usage
 # What sources count of a model call; the parts of model.Usage before they are made disjoint.
 TOKENS: Final = frozenset(("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"))
 
+# How the OpenTelemetry conventions call what a session or call says of where it ran and for whom.
+RESOURCE: Final = {
+    "service.name": "agent",
+    "host.name": "host",
+    "deployment.environment.name": "environment",
+    "tenant.id": "tenant",
+    "vcs.repository.name": "repository",
+    "vcs.ref.head.name": "branch",
+}
+
 # Provider words of other dialects and older generations -> gen_ai.provider.name.
 PROVIDERS: Final[dict[str, str]] = {
     "vertex_ai": "gcp.vertex_ai",

@@ -40,15 +40,9 @@ OPTIONS: tuple[Option, ...] = (
         'url = "http://localhost:3100"',
     ),
     Option("calls", "true or false", True, destinations.truth, "A line for each model call, once it is known."),
-    Option("token", "text", "none", destinations.text, "Sent as a bearer token.", is_secret=True),
-    Option("username", "text", "none", destinations.text, "For basic authentication, with `password`."),
-    Option("password", "text", "none", destinations.text, "For basic authentication.", is_secret=True),
+    *destinations.CREDENTIALS,
     Option("tenant", "text", "none", destinations.text, "Sent as X-Scope-OrgID, which Loki for many tenants asks for."),
-    Option("headers", "table", "none", destinations.headers, "More headers of each request.", is_secret=True),
-    Option("timeout", "seconds", 30, destinations.seconds, "How long an answer may take."),
-    Option("certificate_authority", "path", "the system's", destinations.text, "A PEM file to check the server with."),
-    Option("client_certificate", "path", "none", destinations.text, "A PEM file to show to the server."),
-    Option("client_key", "path", "none", destinations.text, "The PEM file of its key."),
+    *destinations.CONNECTION,
 )  # fmt: skip
 
 

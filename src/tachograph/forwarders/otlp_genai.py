@@ -15,6 +15,7 @@ import msgspec
 from tachograph.forwarders import temporality
 from tachograph.forwarders.contract import AGAIN, Item, Memory, Step
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, TOOL_RUN, Attributes, Point, Source, Span
+from tachograph.vocabulary import RESOURCE
 
 SCOPE: Final = "tachograph.steps"
 TOKEN_BOUNDS: Final = tuple(float(4**power) for power in range(14))
@@ -28,14 +29,6 @@ _SYSTEMS: Final = {
     "azure.ai.inference": "az.ai.inference",
     "azure.ai.openai": "az.ai.openai",
     "x_ai": "xai",
-}
-_RESOURCE: Final = {
-    "service.name": "agent",
-    "host.name": "host",
-    "deployment.environment.name": "environment",
-    "tenant.id": "tenant",
-    "vcs.repository.name": "repository",
-    "vcs.ref.head.name": "branch",
 }
 _SESSION: Final = {
     "enduser.id": "user",
@@ -182,9 +175,9 @@ class Conventions:
     def _source(self, step: Step) -> Source:
         """One Source for each distinct resource, so that records of one sender stay together."""
         row = {**step.session, **{name: value for name, value in (step.call or {}).items() if value}}
-        key = tuple(str(row.get(column) or "") for column in _RESOURCE.values())
+        key = tuple(str(row.get(column) or "") for column in RESOURCE.values())
         if key not in self._sources:
-            told = {name: value for name, value in zip(_RESOURCE, key, strict=True) if value}
+            told = {name: value for name, value in zip(RESOURCE, key, strict=True) if value}
             self._sources[key] = Source({"service.name": "unknown_service", **told}, scope_name=SCOPE)
         return self._sources[key]
 

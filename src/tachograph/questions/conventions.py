@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from tachograph.model import Point, Source, Span
+from tachograph.vocabulary import RESOURCE
 
 Row = dict[str, Any]
 
@@ -41,14 +42,6 @@ _ATTRIBUTES: Final = {
     "tachograph.call.id": "call_id",
     "tachograph.cost.kind": "cost_kind",
 }
-_RESOURCE: Final = {
-    "service.name": "agent",
-    "host.name": "host",
-    "deployment.environment.name": "environment",
-    "tenant.id": "tenant",
-    "vcs.repository.name": "repository",
-    "vcs.ref.head.name": "branch",
-}
 _LABELS: Final = {
     "gen_ai.operation.name": "operation",
     "gen_ai.provider.name": "provider",
@@ -65,9 +58,9 @@ class Sources:
 
     def of(self, row: Row) -> Source:
         """The source of a call: the agent at work, where it ran and for whom."""
-        key = tuple(row[column] or "" for column in _RESOURCE.values())
+        key = tuple(row[column] or "" for column in RESOURCE.values())
         if key not in self._known:
-            told = {name: value for name, value in zip(_RESOURCE, key, strict=True) if value}
+            told = {name: value for name, value in zip(RESOURCE, key, strict=True) if value}
             self._known[key] = Source({"service.name": "unknown_service", **told}, scope_name=SCOPE)
         return self._known[key]
 
