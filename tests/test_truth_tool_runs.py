@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,20 @@ _COUNTED = """SELECT session_id, count(*) AS tool_runs, count_if(is_error) AS to
 GROUP BY 1 ORDER BY 1"""
 
 
-def counted(batches: Iterable[Batch], folder: Path, settled_every: int) -> list[dict[str, Any]]:
-    """Runs and failed runs of each session, which its row and the table have to say alike."""
+def counted(batches: list[Batch], folder: Path, settled_every: int) -> list[dict[str, Any]]:
+    """Runs and failed runs of each session, which its row and the table have to say alike.
+
+    Before the last settlement but one the store is tidied: rows that lie in the file and rows that only the log has
+    are then read together.
+    """
+    tidied_at = len(batches) // settled_every * settled_every
     price = Prices(None).price
     store = open_store(folder, lambda: NOW_NS)
     try:
         for number, batch in enumerate(batches, start=1):
             store.commit([prepared(batch)])
+            if number == tidied_at:
+                store.tidy()
             while number % settled_every == 0 and ledger.settle(store, price):
                 pass
         while ledger.settle(store, price):

@@ -70,7 +70,7 @@ WITH points AS (
     UNION ALL SELECT pair, end_ns, NULL FROM new_tellings SEMI JOIN loose_pairs USING (pair)
     UNION ALL SELECT pair, end_ns, NULL FROM kept_tellings SEMI JOIN loose_pairs USING (pair)
 ), numbered AS (
-    SELECT pair, r, sum(step) OVER (PARTITION BY pair ORDER BY end_ns ROWS UNBOUNDED PRECEDING) AS cluster FROM (
+    SELECT pair, r, sum(step) OVER (PARTITION BY pair ORDER BY end_ns) AS cluster FROM (
         SELECT *, if(end_ns - lag(end_ns) OVER (PARTITION BY pair ORDER BY end_ns) <= {MATCH_NS}, 0, 1) AS step
         FROM points WHERE end_ns IS NOT NULL
     )
@@ -115,8 +115,8 @@ class Folded(NamedTuple):
 def fold(con: Con, first: int) -> Folded | None:
     """Work the records of `fresh` into the tellings; None where none is of a tool run.
 
-    Nothing that is told of their sessions lies before commit `first`. Leaves `changed_runs`, the keys of the runs that
-    `place` has to write anew.
+    Nothing that is told of their sessions lies before commit `first`. Leaves `changed_tellings`: all that is told of
+    the runs that `place` has to write anew.
     """
     con.execute(_NEW)
     new, gone, loose = con.execute(
@@ -138,9 +138,8 @@ def fold(con: Con, first: int) -> Folded | None:
     if is_loose:
         _match(con, first)
     before = _take(con, first) if is_any_kept else []
-    made = _OF_CHANGED if is_any_kept or is_loose else "new_tellings WHERE n > 0 AND seq >= $first"
-    after = con.execute(_COUNTED.format(made), {"first": first}).fetchall()
-    return _folded(before, after)
+    con.execute(_ALL_TOLD if is_any_kept or is_loose else _ALL_NEW, {"first": first})
+    return _folded(before, con.execute(_COUNTED).fetchall())
 
 
 def _folded(before: list[tuple[str, int, int]], after: list[tuple[str, int, int, bool]]) -> Folded:
@@ -222,20 +221,27 @@ def _matched_pair(
     return owners
 
 
-_OF_CHANGED: Final = "tool_tellings WHERE seq >= $first AND run_key IN (SELECT run_key FROM changed_runs)"
-_CHANGED: Final = f"tool_tellings WHERE rowid IN (SELECT rowid FROM {_OF_CHANGED})"
+# Not by their row ids: those of rows that this transaction has written DuckDB 2.0.0 reads wrongly (0002-duckdb.md).
+_ALL_TOLD: Final = """
+CREATE OR REPLACE TEMP TABLE changed_tellings AS
+SELECT * FROM tool_tellings WHERE seq >= $first AND run_key IN (SELECT run_key FROM changed_runs)
+"""
+_ALL_NEW: Final = """
+CREATE OR REPLACE TEMP TABLE changed_tellings AS
+SELECT * EXCLUDE (n) FROM new_tellings WHERE n > 0 AND seq >= $first
+"""
 _COUNTED: Final = """
 SELECT session_id, count(*), count_if(is_failed), max(tellings) > 1 FROM (
     SELECT any_value(session_id) AS session_id, bool_or(is_error) AS is_failed, count(*) AS tellings
-    FROM {} GROUP BY run_key
+    FROM changed_tellings GROUP BY run_key
 ) GROUP BY session_id
 """
 # Runs that one record each tells of, and runs of whom each may be told of by several: the best of each wins, ties by
 # the hash, so that any order of arrival gives the same. Ranks leave the two highest bits for what else comes first.
-_ONCE: Final = f"""
+_ONCE: Final = """
 SELECT seq, run_key, session_id, tool_call_id, agent, subagent, tool_name, error_type, error_message, start_ns, end_ns,
     duration_ns, trace_id, span_id, is_error, arguments_bytes, result_bytes, '["' || origin || '"]' AS origins, is_demo
-FROM {_CHANGED}
+FROM changed_tellings
 """
 _RANK: Final = "CASE origin " + " ".join(f"WHEN '{name}' THEN {rank}" for name, rank in RANKS.items()) + " ELSE 7 END"
 
@@ -259,7 +265,7 @@ FROM (
     SELECT *, rank + if(duration_ns IS NULL, 1::BIGINT << 61, 0) AS time_rank,
         rank + CASE WHEN span_id <> '' THEN 0 WHEN trace_id <> '' THEN 1::BIGINT << 61 ELSE 1::BIGINT << 62 END
             AS place_rank
-    FROM (SELECT *, ({_RANK}::BIGINT << 58) + (telling >> 5) AS rank FROM {_CHANGED})
+    FROM (SELECT *, ({_RANK}::BIGINT << 58) + (telling >> 5) AS rank FROM changed_tellings)
 ) GROUP BY run_key
 """
 
@@ -276,8 +282,7 @@ def place(con: Con, folded: Folded | None, sessions: Iterable[str], first: int) 
         names = ", ".join(f'coalesce(s."{name}", \'\') AS "{name}"' for name in OF_SESSION)
         con.execute(
             f"INSERT INTO tool_runs BY NAME SELECT m.*, printf('%016x', run_key) AS run_id, {names}"
-            f" FROM ({_SEVERAL if folded.are_several else _ONCE}) AS m LEFT JOIN sessions AS s USING (session_id)",
-            {"first": first},
+            f" FROM ({_SEVERAL if folded.are_several else _ONCE}) AS m LEFT JOIN sessions AS s USING (session_id)"
         )
     changed = list(sessions)
     if changed:
