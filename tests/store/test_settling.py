@@ -305,3 +305,53 @@ def test_an_empty_batch_settles(tmp_path: Path) -> None:
         store.commit([Batch(positions={"file": "10"})])
         settle(store)
         assert store.unsettled(1).since == 1
+
+
+def changes(store: DuckStore) -> list[tuple[str, int, int | None]]:
+    """The calls as (session, seq, changed_seq)."""
+    told = rows(store, "SELECT session_id, seq, changed_seq FROM calls ORDER BY start_ns, call_id")
+    return [(row["session_id"], row["seq"], row["changed_seq"]) for row in told]
+
+
+def test_a_call_that_becomes_another_one_without_a_report_says_when(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        commit(store, in_trace(1, call(usage=Usage(10, 5, None, None, 3), request_model="m", agent="pi")))
+        settle(store)
+        assert changes(store) == [(f"trace:{TRACE}", 1, None)]
+        commit(store, in_trace(2, Meaning(role="agent", session_id="s1")))
+        commit(store, event(3), is_demo=True)
+        settle(store)
+        assert changes(store) == [("s1", 1, 2)]  # by the last commit that is no demo
+        commit(store, in_trace(4, Meaning(role="turn", session_id="s1")))
+        settle(store)
+        assert changes(store) == [("s1", 1, 2)]
+
+
+def test_what_is_worked_over_and_stays_the_same_is_no_change(tmp_path: Path) -> None:
+    def told(number: int, **fields: Any) -> Span:
+        meaning = call(usage=Usage(10, 5, None, None, 3), request_model="m", session_id="s1", **fields)
+        return span(number, meaning=meaning, start_ns=MONDAY_NS, end_ns=MONDAY_NS + SECOND_NS)
+
+    with opened(tmp_path) as store:
+        commit(store, told(1, response_id="msg_1"))
+        settle(store)
+        commit(store, told(2, response_id="msg_2"))  # as many tokens at the same time: looked at together
+        again = store.unsettled(10)
+        assert len(again.reports) == 1
+        settle(store)
+        assert sorted(changes(store)) == [("s1", 1, None), ("s1", 2, None)]
+
+
+def test_a_change_that_nobody_read_yet_outlives_the_next_report_of_others(tmp_path: Path) -> None:
+    def late(number: int, tokens: int) -> Span:
+        return in_trace(number, call(usage=Usage(10, 5, None, None, tokens), request_model="m", response_id="msg_x"))
+
+    with opened(tmp_path) as store:
+        commit(store, late(1, 3))
+        settle(store)
+        commit(store, in_trace(2, Meaning(role="agent", session_id="s1")))
+        settle(store)
+        assert changes(store) == [("s1", 1, 2)]
+        commit(store, late(3, 4))  # the call has a newer report: its `seq` says so
+        settle(store)
+        assert changes(store) == [("s1", 3, None)]

@@ -41,6 +41,11 @@ def of_window(since: int, until: int) -> tuple[Condition, ...]:
     return Match("seq", ">", since), Match("seq", "<=", until)
 
 
+def of_changes(since: int, until: int) -> tuple[Condition, ...]:
+    """The condition that a call of an earlier window became another one in these commits, without a new report."""
+    return Match("changed_seq", ">", since), Match("changed_seq", "<=", until), Match("seq", "<=", since)
+
+
 def chosen(destination: Destination) -> tuple[Condition, ...]:
     """The conditions that a record is one of those that the destination is for."""
     found: list[Condition] = []
@@ -114,7 +119,10 @@ class Calls:
 
     def read(self, since: int, until: int, memory: Memory) -> Iterator[list[Item]]:
         """Feed.read."""
-        where = (*of_window(since, until), *chosen(self._destination))
+        for window in (of_window(since, until), of_changes(since, until)):
+            yield from self._read((*window, *chosen(self._destination)))
+
+    def _read(self, where: tuple[Condition, ...]) -> Iterator[list[Item]]:
         last = ""
         while True:
             after = (*where, Match("call_id", ">", last))

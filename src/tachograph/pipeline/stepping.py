@@ -17,7 +17,7 @@ from tachograph.destinations import Destination
 from tachograph.forwarders.contract import AGAIN, Item, Memory, Step
 from tachograph.model import MODEL_CALL, SUBAGENT
 from tachograph.pipeline import privacy
-from tachograph.pipeline.feeding import fit_call, of_window
+from tachograph.pipeline.feeding import fit_call, of_changes, of_window
 from tachograph.pipeline.placing import Placed, Told, forget, is_step, place, sessions_of
 from tachograph.pipeline.telling import with_texts
 from tachograph.questions.lookup import CALL_COLUMNS, SESSION_COLUMNS
@@ -90,10 +90,13 @@ class Steps:
         """The sessions that the window told of, each with the last commit that did; sub-agents' by who started them."""
         found: dict[str, int] = {}
         traces: dict[str, int] = {}
-        for table in ("spans", "events", "reports", "calls"):
+        for table, column, where in (
+            *((table, "seq", of_window(since, until)) for table in ("spans", "events", "reports", "calls")),
+            ("calls", "changed_seq", of_changes(since, until)),
+        ):
             select: dict[str, str | Agg | Bucket] = {"session_id": "session_id", "trace_id": "trace_id"}
-            select["seq"] = Agg("max", "seq")
-            asked = Scan(table, select, of_window(since, until), group_by=("session_id", "trace_id"))
+            select["seq"] = Agg("max", column)
+            asked = Scan(table, select, where, group_by=("session_id", "trace_id"))
             for row in self._reader.scan(asked).rows():
                 into, name = (found, row["session_id"]) if row["session_id"] else (traces, row["trace_id"])
                 if name:
@@ -111,9 +114,11 @@ class Steps:
                 yield row["trace_id"], row["session_id"]
 
     def _lonely(self, since: int, until: int) -> Iterator[tuple[str, int]]:
-        where = (*of_window(since, until), Match("session_id", "=", ""), Match("trace_id", "=", ""))
-        for row in self._reader.scan(Scan("calls", {"call_id": "call_id", "seq": "seq"}, where)).rows():
-            yield row["call_id"], row["seq"]
+        alone = (Match("session_id", "=", ""), Match("trace_id", "=", ""))
+        for column, window in (("seq", of_window(since, until)), ("changed_seq", of_changes(since, until))):
+            asked = Scan("calls", {"call_id": "call_id", "seq": column}, (*window, *alone))
+            for row in self._reader.scan(asked).rows():
+                yield row["call_id"], row["seq"]
 
     def _roots(self, touched: dict[str, int]) -> dict[str, int]:
         """The sessions with those of sub-agents replaced by the ones that they stand in."""
@@ -194,7 +199,8 @@ class Steps:
                 continue  # its own commit comes, and touches the session again
             is_pending = is_pending or not one.is_over
             if self._is_wanted(one, call, row) and (look.is_again or self._is_news(one, call)):
-                chosen.append((one, self._step(one, call, row)))
+                step = privacy.fit_step(self._step(one, call, row), self._destination.privacy)
+                chosen.append((one, step))
         if not look.is_again:
             told.keep(look.until_ns)
             look.pending.pop(look.session_id, None)
@@ -284,7 +290,7 @@ class Steps:
             span_id=one.ids.span_id.hex(),
             parent_id=above.ids.span_id.hex() if above is not None and is_one_trace else "",
             role=node.role,
-            name=_fit(node.name, mode),
+            name=node.name,
             start_ns=node.start_ns,
             end_ns=max(node.start_ns, node.end_ns),
             session_id=row["session_id"] or "",
@@ -295,7 +301,7 @@ class Steps:
             tool_call_id=node.tool_call_id,
             is_error=node.is_error,
             error_type=_error_type(node, call),
-            error_message=privacy.fit_text(node.error, mode) if node.is_error else "",
+            error_message=node.error if node.is_error else "",
             call=None if call is None else fit_call(dict(call), mode),
             is_over=one.is_over,
             root_id=root.ids.span_id.hex(),
@@ -371,10 +377,6 @@ def _error_type(node: Node, call: Row | None) -> str:
     if not node.is_error:
         return ""
     return str((call or {}).get("error_type") or (call or {}).get("http_status") or "_OTHER")
-
-
-def _fit(text: str, mode: str) -> str:
-    return text if mode == "full" else privacy.masked(text)
 
 
 def _fit_session(row: Row, mode: str) -> Row:

@@ -51,12 +51,13 @@ def replace_keys(con: Con, settlement: Settlement, since: int) -> None:
     )
 
 
-def replace(con: Con, settlement: Settlement, until: int) -> dict[str, int]:
+def replace(con: Con, settlement: Settlement, since: int, until: int) -> dict[str, int]:
     """Remove the stored calls that the settlement's reports were in, and keep its calls.
 
     Returns the sessions of both, and from which `seq` on these have calls. A call has the `seq` of its newest report,
-    and is forgotten with it, however often it is worked over. A report that is in no call any more (a roll-up, now
-    that its children are known) takes its old call along, which is why `keys` counts here too.
+    and is forgotten with it, however often it is worked over; where it becomes another one without a report after
+    `since`, `changed_seq` says so. A report that is in no call any more (a roll-up, now that its children are known)
+    takes its old call along, which is why `keys` counts here too.
     """
     known = dict(con.execute("SELECT report_id, max(seq) FROM wanted_keys GROUP BY 1").fetchall())
     seqs = [max((known.get(report, until) for report in call.reports), default=until) for call in settlement.calls]
@@ -72,7 +73,8 @@ def replace(con: Con, settlement: Settlement, until: int) -> dict[str, int]:
             "CREATE OR REPLACE TEMP TABLE replaced AS SELECT call_id, seq FROM call_reports WHERE rowid IN"
             f" (SELECT rowid FROM call_reports WHERE report_key IN (SELECT {key('report_id')} FROM given_ids))"
         )
-    touched = dict.fromkeys(_remove(con, ids.keys() | set(calls)), until)
+    is_worked_over = any(seq <= since for seq in seqs)
+    touched = dict.fromkeys(_remove(con, ids.keys() | set(calls), keeps_gone=is_worked_over), until)
     columns: dict[str, tuple[str, list[Any]]] = {
         "report_id": ("text", reports),
         "call_id": ("text", calls),
@@ -82,15 +84,27 @@ def replace(con: Con, settlement: Settlement, until: int) -> dict[str, int]:
         con.execute(
             f"INSERT INTO call_reports BY NAME SELECT {key('report_id')} AS report_key, call_id, seq FROM given_reports"
         )
-    _insert(con, settlement.calls, seqs)
+    if settlement.calls:
+        with given(con, "given_calls", _columns(settlement.calls, seqs)):
+            _insert(con, since, _news_seq(con, since, until) if is_worked_over else None)
     for call, seq in zip(settlement.calls, seqs, strict=True):
         if session := call.meaning.session_id:
             touched[session] = min(touched.get(session, seq), seq)
     return touched
 
 
-def _remove(con: Con, ids: Set[str]) -> set[str]:
-    """Remove the calls in `replaced` that really have one of the ids (hashes may meet); returns their sessions."""
+# The rows of a table that are of the given calls.
+_THEIRS: Final = """FROM {table} AS t SEMI JOIN given_calls USING (call_id, seq)
+WHERE t.rowid IN (SELECT rowid FROM {table} WHERE seq IN (SELECT seq FROM given_calls))"""
+
+
+def _remove(con: Con, ids: Set[str], *, keeps_gone: bool) -> set[str]:
+    """Remove the calls in `replaced` that really have one of the ids (hashes may meet); returns their sessions.
+
+    `keeps_gone`: leaves them as they were in `gone_calls`.
+    """
+    if keeps_gone:
+        con.execute("CREATE OR REPLACE TEMP TABLE gone_calls AS SELECT * FROM calls WHERE false")
     if not value(con, "SELECT count(*) FROM replaced"):
         return set()
     rows = con.execute(
@@ -100,12 +114,10 @@ def _remove(con: Con, ids: Set[str]) -> set[str]:
     gone = [row for row in rows if row[0] in ids or not ids.isdisjoint(msgspec.json.decode(row[3], type=list[str]))]
     columns = {"call_id": ("text", [row[0] for row in gone]), "seq": ("int", [row[1] for row in gone])}
     with given(con, "given_calls", columns):
+        if keeps_gone:
+            con.execute(f"INSERT INTO gone_calls SELECT t.* {_THEIRS.format(table='calls')}")
         for table in ("calls", "call_reports"):
-            con.execute(
-                f"DELETE FROM {table} WHERE rowid IN (SELECT t.rowid FROM {table} AS t"
-                " SEMI JOIN given_calls USING (call_id, seq)"
-                f" WHERE t.rowid IN (SELECT rowid FROM {table} WHERE seq IN (SELECT seq FROM given_calls)))"
-            )
+            con.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT t.rowid {_THEIRS.format(table=table)})")
     return {row[2] for row in gone if row[2]}
 
 
@@ -122,9 +134,36 @@ _OF_MEANING: Final = (
 )  # fmt: skip
 
 
-def _insert(con: Con, calls: list[Call], seqs: list[int]) -> None:
-    if not calls:
-        return
+# How a call came about, not what it is: it is no other call when these change.
+_NO_NEWS: Final = ("seq", "changed_seq", "reports", "provenance", "price_note")
+_NEWS: Final = tuple(c.name for c in TABLES["calls"] if c.name not in _NO_NEWS)
+_CHANGED: Final = f"""
+INSERT INTO calls BY NAME
+SELECT g.* REPLACE (CASE
+    WHEN g.seq > $since THEN NULL
+    WHEN o.call_id IS NULL
+      OR ({", ".join(f'g."{name}"' for name in _NEWS)}) IS DISTINCT FROM ({", ".join(f'o."{name}"' for name in _NEWS)})
+    THEN $news ELSE o.changed_seq END AS changed_seq)
+FROM given_calls AS g
+LEFT JOIN (SELECT DISTINCT ON (call_id) * FROM gone_calls ORDER BY seq DESC) AS o ON o.call_id = g.call_id
+"""
+
+
+def _news_seq(con: Con, since: int, until: int) -> int:
+    """The commit that is said to have changed calls: the last one of the settlement that is no demo."""
+    real = "SELECT max(seq) FROM commits WHERE seq > ? AND seq <= ? AND is_demo IS NOT TRUE"
+    return int(value(con, real, [since, until]) or until)
+
+
+def _insert(con: Con, since: int, news_seq: int | None) -> None:
+    """Keep `given_calls`; `news_seq`: some were worked over without a new report, changed by this commit."""
+    if news_seq is None:
+        con.execute("INSERT INTO calls BY NAME SELECT * FROM given_calls")
+    else:
+        con.execute(_CHANGED, {"since": since, "news": news_seq})
+
+
+def _columns(calls: list[Call], seqs: list[int]) -> dict[str, tuple[str, list[Any]]]:
     meanings = [call.meaning for call in calls]
     usages = [meaning.usage or _NO_USAGE for meaning in meanings]
     encode = msgspec.json.Encoder().encode
@@ -132,6 +171,7 @@ def _insert(con: Con, calls: list[Call], seqs: list[int]) -> None:
     values |= {name: list(map(attrgetter(name), meanings)) for name in _OF_MEANING}
     values |= {
         "seq": seqs,
+        "changed_seq": [None] * len(calls),
         "duration_ns": [_duration_ns(call) for call in calls],
         "model": [meaning.response_model or meaning.request_model for meaning in meanings],
         "input_uncached_tokens": [usage.input_uncached for usage in usages],
@@ -144,8 +184,7 @@ def _insert(con: Con, calls: list[Call], seqs: list[int]) -> None:
         "reports": [encode(call.reports).decode() for call in calls],
         "provenance": [encode(call.provenance).decode() for call in calls],
     }
-    with given(con, "given_calls", {c.name: (c.type, values[c.name]) for c in TABLES["calls"]}):
-        con.execute("INSERT INTO calls BY NAME SELECT * FROM given_calls")
+    return {c.name: (c.type, values[c.name]) for c in TABLES["calls"]}
 
 
 _NO_USAGE: Final = Usage()

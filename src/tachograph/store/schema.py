@@ -213,6 +213,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
     "calls": _columns(
         """
         seq            int   the commit of its newest report
+        changed_seq    int   the commit that made another call of the same reports, NULL = none did
         call_id        text
         session_id     text  "" where no source names one and no trace is known
         trace_id       text  "" where no span reported it

@@ -214,7 +214,7 @@ def settle(con: Con, settlement: Settlement) -> None:
         changed = sessions.Changed()
         _bind(con, changed)
         kept_calls.replace_keys(con, settlement, since)
-        changed.touched = kept_calls.replace(con, settlement, until)
+        changed.touched = kept_calls.replace(con, settlement, since, until)
         sessions.refresh(con, since, until, changed)
         con.execute("INSERT INTO trace_parts BY NAME SELECT trace_key, first_seq, last_seq FROM new_traces")
         con.execute("DELETE FROM meta WHERE key = ?", [WATERMARK])
