@@ -16,7 +16,7 @@ from tachograph.model import Batch, Content, Event, Meaning, Source, Span, Usage
 from tachograph.pricing import Prices
 from tachograph.scan import Match, Scan
 from tachograph.store.duckdb import DuckStore, open_store
-from tachograph.tree import Node, Tree, session_tree, significant, trace_tree
+from tachograph.tree import Node, Tree, beginning, session_tree, significant, trace_tree
 
 S = 1_000_000_000
 START = 1_763_000_000 * S
@@ -368,3 +368,48 @@ def test_sessions_that_say_they_come_from_each_other_end(store: DuckStore) -> No
     keep(store, [], [*child(1, one, other), *child(2, other, one)])
     assert session_tree(store, one).root.totals.calls == 2
     assert session_tree(store, other).root.totals.calls == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-1, 30), st.integers(0, 5), st.booleans()), min_size=1, max_size=30),
+    st.integers(1, 12),
+)
+def test_the_beginning_of_a_tree_is_the_beginning(
+    store: DuckStore, shape: list[tuple[int, int, bool]], steps: int
+) -> None:
+    trace = new_trace()
+    spans = [  # parents stand before their children, are none of the trace, or there are none
+        span(trace, number, None if parent < 0 else min(parent, 99 if parent > 25 else number - 1), at, is_noise=inner)
+        for number, (parent, at, inner) in enumerate(shape, start=1)
+    ]
+    keep(store, spans)
+    whole = [node.id for _, node in trace_tree(store, trace).walk()]
+    begun = beginning(store, trace, steps)
+    first = [node.id for _, node in begun.tree.walk()]
+    assert first == whole[: len(first)] and begun.spans == len(shape)
+    told = [node for _, node in begun.tree.walk() if not node.is_noise]
+    assert len(told) == min(steps, sum(not inner for *_, inner in shape)) or len(first) == steps * 10
+
+
+def test_the_beginning_has_the_calls_of_its_steps_and_the_times_of_all(store: DuckStore) -> None:
+    trace = new_trace()
+    asked = Usage(10, output=5)
+    keep(
+        store,
+        [
+            span(trace, 1, None, 0, 9, role="agent"),
+            span(trace, 2, 1, 1, 1, role="model_call", is_call=True, request_model="m", usage=asked),
+            span(trace, 3, 1, 2, 30, role="model_call", is_call=True, request_model="m", usage=asked),
+        ],
+    )
+    begun = beginning(store, trace, 2)
+    assert [bool(node.call_id) for _, node in begun.tree.walk()] == [False, True]
+    assert (begun.start_ns, begun.end_ns, begun.spans) == (START, START + 32 * S, 3)
+
+
+def test_what_goes_round_or_is_not_there_has_no_beginning(store: DuckStore) -> None:
+    trace = new_trace()
+    keep(store, [span(trace, 1, 2), span(trace, 2, 1)])
+    assert not beginning(store, trace, 9).tree.nodes and beginning(store, trace, 9).spans == 2
+    assert not beginning(store, new_trace(), 9).spans

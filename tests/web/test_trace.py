@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from itertools import accumulate
@@ -165,6 +166,18 @@ def test_a_long_trace_comes_before_its_tree(long: tuple[TestClient, DuckStore]) 
     whole = browser.get(f"/traces/{TRACE}?whole=1").text
     assert "data-frame" not in whole and 'class="fall-row' in whole
     assert browser.get(f"/traces/{TRACE}").text.count('class="fall-row') == whole.count('class="fall-row')
+
+
+def test_a_long_trace_comes_with_its_first_steps(long: tuple[TestClient, DuckStore]) -> None:
+    browser, _ = long
+    begun = re.search(r'data-begun="([^"]+)"', browser.get(f"/traces/{TRACE}").text)
+    assert begun is not None
+    first = msgspec.json.decode(html.unescape(begun[1]))
+    whole = browser.get(f"/traces/{TRACE}/rows").json()
+    named = browser.get(f"/traces/{TRACE}/rows?ids=1").json()
+    assert first["of"] == 2_101 and first["duration"] == whole["duration"] and len(first["columns"]["id"]) == 200
+    assert first["columns"]["id"] == named["id"][:200] and first["columns"]["up"] == whole["columns"]["up"][:200]
+    assert "data-begun" not in browser.get(f"/traces/{TRACE}").text
 
 
 def test_a_long_trace_stays_whole_from_step_to_step(long: tuple[TestClient, DuckStore]) -> None:

@@ -13,10 +13,22 @@ from typing import Final
 from tachograph.model import PROMPT, SESSION
 from tachograph.scan import Any_, Condition, Match, Reader
 from tachograph.tree import commits, lineage
+from tachograph.tree.beginning import Beginning, beginning
 from tachograph.tree.growth import Growth
 from tachograph.tree.nodes import Node, Totals, Tree, finish, significant
 
-__all__ = ["Between", "Node", "Totals", "Tree", "prompts_of", "session_tree", "significant", "trace_tree"]
+__all__ = [
+    "Beginning",
+    "Between",
+    "Node",
+    "Totals",
+    "Tree",
+    "beginning",
+    "prompts_of",
+    "session_tree",
+    "significant",
+    "trace_tree",
+]
 
 Between = tuple[int, int]  # [since, until) in nanoseconds
 

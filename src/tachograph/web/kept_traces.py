@@ -15,6 +15,7 @@ from tachograph.tree import Node, Totals
 KEPT_ROWS: Final = 200_000  # of all traces together; a row is about 80 bytes
 
 State = tuple[Any, ...]
+_RECORDS: Final[dict[str, Any]] = {"n": Agg("count"), "last": Agg("max", "seq")}
 
 
 class Shown(Struct):
@@ -65,14 +66,19 @@ class KeptTraces(Struct, frozen=True):
             rows -= self.shown.pop(trace_id)[1].nodes
 
 
-def state_of(reader: Reader, trace_id: str) -> State:
-    """What tells one state of a trace from another, the number of its spans first; no row is read for it."""
+def spans_of(reader: Reader, trace_id: str) -> State:
+    """How many spans a trace has, and the last commit that any of them came with."""
     where = (Match("trace_id", "=", trace_id),)
-    records: dict[str, Any] = {"n": Agg("count"), "last": Agg("max", "seq")}
+    return tuple(reader.scan(Scan("spans", dict(_RECORDS), where)).rows()[0].values())
+
+
+def state_of(reader: Reader, trace_id: str, spans: State) -> State:
+    """What tells one state of a trace from another, beginning with `spans_of` it; no row is read for it."""
+    where = (Match("trace_id", "=", trace_id),)
     spent = {name: Agg("sum", name) for name in ("cost_nanousd", "input_tokens", "output_tokens", "end_ns")}
-    found = [reader.scan(Scan(table, records, where)).rows()[0] for table in ("spans", "events")]
-    found += reader.scan(Scan("calls", records | spent, where)).rows()
-    return tuple(value for row in found for value in row.values())
+    found = reader.scan(Scan("events", dict(_RECORDS), where)).rows()
+    found += reader.scan(Scan("calls", _RECORDS | spent, where)).rows()
+    return (*spans, *(value for row in found for value in row.values()))
 
 
 def alone(node: Node) -> Node:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tachograph.tree import Node, Tree, significant
+from tachograph.tree import Beginning, Node, Tree, significant
 from tachograph.tree.timing import Stretch, self_times
 from tachograph.web.charts import waterfall_bar
 
@@ -26,14 +26,33 @@ def extent(tree: Tree) -> tuple[int, int]:
 
 
 def compact(tree: Tree, path: Sequence[Stretch], has_ids: bool = True) -> tuple[bytes, bytes]:
-    """JSON of columns, a row for each step in order of the tree, and the critical path; and JSON of the ids.
+    """JSON of a trace for the script, and of its ids where they are to follow, else b""."""
+    told, ids = _told(tree, path, extent(tree))
+    if has_ids:
+        return msgspec.json.encode(told), b""
+    told["columns"]["id"] = None
+    return msgspec.json.encode(told), msgspec.json.encode({"state": told["state"], "id": ids})
+
+
+def compact_beginning(first: Beginning) -> bytes:
+    """The same of the first steps of a trace: `of` says how many spans it has, and nothing is told of its path.
+
+    What a step did itself is unknown while those below it are, and stands as where nothing is below.
+    """
+    told, _ = _told(first.tree, (), (first.start_ns, first.end_ns))
+    told["columns"]["self"] = [None] * len(told["columns"]["up"])
+    return msgspec.json.encode(told | {"of": first.spans})
+
+
+def _told(tree: Tree, path: Sequence[Stretch], between: tuple[int, int]) -> tuple[dict[str, Any], list[str]]:
+    """Columns, a row for each step in order of the tree, and the critical path; and the ids.
 
     `up`: so many rows above stands the parent (0 = none). Words are numbers into `words`; times are µs. `name` and `at`
     are told from those of the row before. `took` is null where it is unknown, `self` where nothing stands below. The id
     of a span of this trace comes without the trace's; without ids the column is null, and they follow with the same
     `state`. `path` has the row, start and length of each stretch.
     """
-    start_ns, end_ns = extent(tree)
+    start_ns, end_ns = between
     nodes = [node for _, node in tree.walk()]
     row_of = {node.id: row for row, node in enumerate(nodes)}
     own = self_times(tree)
@@ -46,7 +65,7 @@ def compact(tree: Tree, path: Sequence[Stretch], has_ids: bool = True) -> tuple[
     at = [max(0, node.start_ns - start_ns) // 1000 if node.start_ns else 0 for node in nodes]
     columns: dict[str, Any] = {
         # Each parent stands before its rows: small numbers, and a name of 16 signs instead of 49, pack well.
-        "id": ids if has_ids else None,
+        "id": ids,
         "up": [row - row_of.get(node.parent, row) for row, node in enumerate(nodes)],
         "name": _steps(numbers(node.name for node in nodes)),
         "role": numbers(node.role for node in nodes),
@@ -69,7 +88,7 @@ def compact(tree: Tree, path: Sequence[Stretch], has_ids: bool = True) -> tuple[
         "state": hashlib.sha256("\n".join(ids).encode("utf-8", "replace")).hexdigest()[:16],
         "duration": (end_ns - start_ns) // 1000, "words": list(words), "columns": columns, "path": stretches,
     }  # fmt: skip
-    return msgspec.json.encode(told), b"" if has_ids else msgspec.json.encode({"state": told["state"], "id": ids})
+    return told, ids
 
 
 def _steps(numbers: Sequence[int]) -> list[int]:

@@ -11,16 +11,17 @@ from starlette.responses import Response, StreamingResponse
 from tachograph import otlp_messages
 from tachograph.model import MODEL_CALL, STEP, SUBAGENT, TOOL_RUN
 from tachograph.questions.kept_spans import kept_spans
-from tachograph.scan import Agg, Match, Reader, Scan
-from tachograph.tree import Node, Totals, Tree, significant, trace_tree
+from tachograph.scan import Match, Reader, Scan
+from tachograph.tree import Node, Totals, Tree, beginning, significant, trace_tree
 from tachograph.tree.timing import Stretch, critical_path
 from tachograph.web.charts import share_bar
-from tachograph.web.kept_traces import Shown, alone, state_of
+from tachograph.web.kept_traces import Shown, alone, spans_of, state_of
 from tachograph.web.pages.panel import panel_of
 from tachograph.web.rendering import Site, look_of, render
-from tachograph.web.waterfall import compact, extent, first_rows
+from tachograph.web.waterfall import compact, compact_beginning, extent, first_rows
 
 _SPANS_MANY: Final = 2_000  # from here on a page comes before its tree, and rows before their ids
+_FIRST_STEPS: Final = 200  # sent before all others: some screenfuls
 _ERRORS_SHOWN: Final = 50
 _LONGEST_SHOWN: Final = 8
 _SUBAGENTS_SHOWN: Final = 20
@@ -30,18 +31,23 @@ _KINDS: Final = {MODEL_CALL: "model calls", TOOL_RUN: "tool runs", STEP: "other 
 def trace(site: Site, request: Request) -> Response:
     """The page; `?node=` selects a step for readers without a script.
 
-    Of a long trace that nobody has looked at lately it is the frame alone: the script asks for the rows at once, and
-    for the rest when it has them. `?whole` waits for all of it.
+    Of a long trace that nobody has looked at lately it has the first steps alone, which the script draws at once: it
+    asks for all rows then, and for the rest when it has them. `?whole` waits for all of it.
     """
     trace_id = request.path_params["trace_id"]
     sequence = site.reader.sequence()
     look = look_of(site, request)
-    state = state_of(site.reader, trace_id)
-    shown = site.traces.get(trace_id, state)
-    is_frame = shown is None and state[0] > _SPANS_MANY and "whole" not in request.query_params
+    spans = spans_of(site.reader, trace_id)
+    is_long = spans[0] > _SPANS_MANY and "whole" not in request.query_params
+    shown = None
+    if not is_long:
+        state = state_of(site.reader, trace_id, spans)
+        shown = site.traces.make(trace_id, state, lambda: _shown(site.reader, trace_id))
+    elif trace_id in site.traces.shown:
+        shown = site.traces.get(trace_id, state_of(site.reader, trace_id, spans))
+    is_frame = shown is None and is_long
     if is_frame:
-        shown = _frame(site.reader, trace_id, state[0])
-    shown = shown or site.traces.make(trace_id, state, lambda: _shown(site.reader, trace_id))
+        shown = _frame(site.reader, trace_id)
     if shown is None:
         raise HTTPException(404)
     selected = request.query_params.get("node", "")
@@ -54,7 +60,8 @@ def trace(site: Site, request: Request) -> Response:
         duration_ns=shown.end_ns - shown.start_ns, sessions=sessions or [f"trace:{trace_id}"],
         subagents=_subagents(site.reader, sessions), title=shown.title, first_rows=shown.first_rows,
         shown=shown.nodes - shown.noise, selected=selected, errors=shown.errors, waited=shown.waited,
-        is_frame=is_frame, kept=kept, panel=panel_of(site.reader, trace_id, selected, look) if selected else None,
+        is_frame=is_frame, begun=shown.rows.decode() if is_frame else "", kept=kept,
+        panel=panel_of(site.reader, trace_id, selected, look) if selected else None,
     )  # fmt: skip
 
 
@@ -64,7 +71,7 @@ def rows(site: Site, request: Request) -> Response:
     A long trace's come without ids, which no packing makes smaller; `?ids` gives these.
     """
     trace_id = request.path_params["trace_id"]
-    state = state_of(site.reader, trace_id)
+    state = state_of(site.reader, trace_id, spans_of(site.reader, trace_id))
     shown = site.traces.make(trace_id, state, lambda: _shown(site.reader, trace_id))
     if shown is None:
         raise HTTPException(404)
@@ -87,18 +94,14 @@ def _shown(reader: Reader, trace_id: str) -> Shown | None:
     )  # fmt: skip
 
 
-def _frame(reader: Reader, trace_id: str, spans: int) -> Shown:
-    """What is known of a long trace before its tree is made."""
-    where = (Match("trace_id", "=", trace_id),)
-    select: dict[str, Any] = {"first": Agg("min", "start_ns"), "last": Agg("max", "end_ns")}
-    times = reader.scan(Scan("spans", select, (*where, Match("start_ns", ">", 0)))).rows()[0]
-    start_ns = times["first"] or 0
-    end_ns = max(times["last"] or 0, start_ns + 1)
-    root = (*where, Match("parent_id", "=", ""))
-    named = reader.scan(Scan("spans", {"name": "name"}, root, order_by=(("start_ns", False),), limit=1)).data["name"]
-    title = named[0] if named and named[0] else "Trace"
+def _frame(reader: Reader, trace_id: str) -> Shown:
+    """What is known of a long trace before its tree is made; its rows are those of the first steps."""
+    first = beginning(reader, trace_id, _FIRST_STEPS)
     nothing: dict[str, Any] = {"shown": [], "more": 0, "steps": []}
-    return Shown(spans, 0, False, Totals(), start_ns, end_ns, title, [], nothing, nothing, b"", b"")
+    return Shown(
+        first.spans, 0, False, Totals(), first.start_ns, first.end_ns, _title(first.tree), first_rows=[],
+        errors=nothing, waited=nothing, rows=compact_beginning(first), ids=b"",
+    )  # fmt: skip
 
 
 def otlp(site: Site, request: Request) -> Response:

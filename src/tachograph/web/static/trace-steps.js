@@ -4,6 +4,8 @@ export const [ERROR, NOISE, CALL, NOTIONAL, ESTIMATE, COMPUTED] = [1, 2, 4, 8, 1
 
 export const steps = {
   count: 0,
+  of: 0, // spans of the whole trace where these are its first ones alone, 0 = these are all
+  state: "", // the same for the same rows
   duration: 1, // of the whole, µs
   words: [],
   columns: null, // id, name, role, detail, also, error (numbers into words), at, took, self (µs), flags, tokens, cost
@@ -28,9 +30,10 @@ export const isOpen = (row) => !steps.closed.has(steps.columns.id[row]);
 
 // Without ids rows are known by their number until `name` gives them theirs.
 export function take(told, trace) {
-  const { words, columns, path } = told;
+  const { state, words, path } = told;
+  const columns = { ...told.columns };
   const count = columns.up.length;
-  Object.assign(steps, { count, duration: Math.max(1, told.duration), words, columns, path });
+  Object.assign(steps, { count, of: told.of ?? 0, state, duration: Math.max(1, told.duration), words, columns, path });
   steps.columns.id = columns.id ? whole(columns.id, trace) : Array.from(columns.up, (_, row) => `#${row}`);
   for (const column of ["name", "at"]) {
     let sum = 0; // told from row to row

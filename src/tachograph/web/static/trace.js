@@ -7,6 +7,7 @@ import * as time from "./trace-time.js";
 const PANEL_MS = 90; // between a step's selection and its panel: whoever walks through steps wants the last one's
 const box = document.getElementById("fall");
 const base = box.dataset.trace;
+const trace = decodeURIComponent(base.split("/").pop());
 const panel = document.getElementById("panel");
 const state = document.getElementById("fall-state");
 const find = document.getElementById("fall-find");
@@ -19,6 +20,7 @@ const number = (n) => n.toLocaleString("en");
 let lastPanel = "";
 let panelTimer = 0;
 let frame = 0;
+const waiting = []; // what was asked for while only the first steps were there, and wants them all
 
 function draw() {
   frame = 0;
@@ -33,8 +35,9 @@ function reshape() {
   shape();
   let row = steps.selected;
   while (row >= 0 && steps.places[row] < 0) row = steps.parents[row]; // what was folded away leaves its holder selected
-  box.setAttribute("aria-rowcount", steps.visible.length);
-  state.textContent = `${number(steps.visible.length)} of ${number(steps.count)} steps`;
+  box.setAttribute("aria-rowcount", steps.of ? -1 : steps.visible.length);
+  const [shown, others] = [number(steps.visible.length), ", the others are on their way"];
+  state.textContent = steps.of ? `first ${shown} of ${number(steps.of)} spans${others}` : `${shown} of ${number(steps.count)} steps`;
   canvas.style.height = `${steps.visible.length * ROW_PX}px`;
   if (row >= 0 && row !== steps.selected) select(row);
   drawSoon();
@@ -64,7 +67,7 @@ function tellTimes() {
   for (const button of document.querySelectorAll("[data-take], [data-take-raw], [data-take-from]")) {
     button.hidden = !navigator.clipboard;
   }
-  if (!told || row < 0) return;
+  if (!told || row < 0 || steps.of) return;
   const own = steps.columns.self[row] ?? steps.columns.took[row];
   const wait = steps.waits[row];
   const part = (wait / steps.duration) * 100;
@@ -132,6 +135,7 @@ function reveal(row) {
 function jump(isWanted, by) {
   const row = nextRow(isWanted, by);
   if (row >= 0) reveal(row);
+  else if (steps.of) waiting.push(() => jump(isWanted, by));
   else state.textContent = "nothing found";
 }
 
@@ -147,9 +151,21 @@ function sayFound() {
 }
 
 function findNext(by) {
+  if (!steps.hitCount && steps.of) waiting.push(() => findNext(by));
   if (!steps.hitCount) return;
   jump((row) => steps.hits[row], by);
   sayFound();
+}
+
+function last() {
+  if (steps.of) waiting.push(last);
+  else select(steps.visible[steps.visible.length - 1]);
+}
+
+function foldTo(what) {
+  if (steps.of) waiting.push(() => foldTo(what)); // once more for the others
+  fold(what);
+  reshape();
 }
 
 function move(places) {
@@ -183,7 +199,7 @@ const KEYS = {
   PageDown: () => move(page()),
   PageUp: () => move(-page()),
   Home: () => select(steps.visible[0]),
-  End: () => select(steps.visible[steps.visible.length - 1]),
+  End: last,
   ArrowRight: inward,
   ArrowLeft: outward,
   Enter: () => steps.selected >= 0 && panel.focus(),
@@ -243,8 +259,7 @@ function listenToTools() {
   document.getElementById("fall-before").addEventListener("click", () => findNext(-1));
   document.getElementById("fall-error").addEventListener("click", () => nextError(1));
   foldBox.addEventListener("change", () => {
-    fold(foldBox.value);
-    reshape();
+    foldTo(foldBox.value);
     foldBox.value = ""; // rows are opened and closed by hand as well, so that no choice stays true
   });
   document.addEventListener("click", (event) => {
@@ -259,34 +274,39 @@ function listenToTools() {
   });
 }
 
+async function fetched(what) {
+  const answer = await fetch(`${base}/${what}`, { credentials: "same-origin" });
+  return answer.ok ? await answer.json() : null;
+}
+
 async function load() {
-  const answer = await fetch(`${base}/rows`, { credentials: "same-origin" });
-  if (!answer.ok) return false;
+  const told = await fetched("rows");
+  if (!told) return false;
+  const ids = told.columns.id ? null : fetched("rows?ids=1"); // those of a long trace come after its rows
+  if (ids && (steps.count || box.dataset.selected)) {
+    const named = await ids; // what is selected or folded is known by its id
+    if (named?.state === told.state) told.columns.id = named.id;
+  }
+  show(told);
+  if (!told.columns.id) nameRows(told.state, await ids);
+  return true;
+}
+
+function show(told) {
   const kept = steps.count && steps.selected >= 0 ? steps.columns.id[steps.selected] : box.dataset.selected;
   const [wasWhole, { from, to }] = [!steps.count || time.isWhole(), time.view];
-  const told = await answer.json();
-  const trace = decodeURIComponent(base.split("/").pop());
-  const hasIds = Boolean(told.columns.id);
   take(told, trace);
-  if (!hasIds) {
-    const named = nameRows(told.state, trace);
-    if (kept) await named; // what is selected is known by its id
-  }
   steps.selected = kept ? steps.columns.id.indexOf(kept) : -1;
   search(find.value);
   reshape();
   if (wasWhole) time.showWhole();
   else time.show(from, to);
   sayFound();
-  return true;
 }
 
-// The ids of a long trace come after its rows.
-async function nameRows(state, trace) {
-  const answer = await fetch(`${base}/rows?ids=1`, { credentials: "same-origin" });
-  const told = answer.ok ? await answer.json() : null;
-  if (told?.state !== state) return; // it has grown meanwhile: the next rows come with the next refresh
-  name(told.id, trace);
+function nameRows(state, named) {
+  if (named?.state !== state || steps.state !== state) return; // it has grown meanwhile: so have the next rows
+  name(named.id, trace);
   if (steps.selected >= 0) select(steps.selected);
   if (find.value) {
     search(find.value);
@@ -318,7 +338,30 @@ function become() {
   lastPanel = box.dataset.selected;
 }
 
-if (await load()) {
+// Rows are taken one answer after the other, whatever asked for them.
+let loading = Promise.resolve();
+const loadNext = () => (loading = loading.catch(() => false).then(load));
+
+// The first steps of a long trace come with the page, and can be used while all of them are on their way.
+function begin() {
+  const told = JSON.parse(box.dataset.begun ?? "null");
+  delete box.dataset.begun;
+  if (told?.columns.up.length) show(told);
+  return steps.count > 0;
+}
+
+async function loadOthers() {
+  const had = steps.selected;
+  if (!(await loadNext().catch(() => false))) state.textContent = "The other steps did not come: reload the page.";
+  else if (had < 0 && steps.selected >= 0) reveal(steps.selected); // what the address names is none of the first
+  for (const act of waiting.splice(0)) act();
+  tellTimes();
+  performance.mark("trace:whole");
+  showFacts();
+}
+
+const isBegun = begin();
+if (isBegun || (await loadNext())) {
   become();
   listenToRows();
   listenToTools();
@@ -328,6 +371,7 @@ if (await load()) {
   draw();
   tellTimes();
   performance.mark("trace:ready");
-  showFacts();
-  document.addEventListener("tachograph:refreshed", load);
+  if (isBegun) setTimeout(loadOthers); // once these are seen
+  else showFacts();
+  document.addEventListener("tachograph:refreshed", loadNext);
 }
