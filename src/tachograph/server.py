@@ -295,6 +295,8 @@ def as_shown(standing: Standing, now_ns: int) -> dict[str, Any]:
         "dead_letters": standing.refused_kept,
         "answered_ns": state.answered_ns or None,
         "answer": state.answer,
+        "is_refusing": standing.word == "refusing",
+        "retry_ns": state.retry_ns if is_open and standing.word == "waiting" else None,
     }
 
 

@@ -15,7 +15,6 @@ from fillings import NOON, SECOND, Filling
 from tachograph.model import PROMPT, TOOL_RUN, Content, Meaning, Usage
 from tachograph.scan import Scan
 from tachograph.store.duckdb import DuckStore, open_store
-from tachograph.web.pages.compare_sessions import _change
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +82,3 @@ def test_recorded_sessions_compare(browser: TestClient, store: DuckStore) -> Non
         answer = browser.get("/compare/sessions", params=[("id", one) for one in ids[start : start + 5]])
         assert answer.status_code == 200
         assert "<script>alert" not in answer.text
-
-
-@pytest.mark.parametrize(
-    ("value", "first", "is_share", "told"),
-    [
-        (3, 1, False, "×3.0"), (15, 10, False, "+50 %"), (5, 10, False, "−50 %"), (1000, 1001, False, ""),
-        (0.453, 0.455, True, ""), (0.7, 0.4, True, "+30 points"), (0.1, 0.4, True, "−30 points"),
-        (0, 4, False, "−100 %"),
-    ],
-)  # fmt: skip
-def test_a_change_is_told_where_it_can_be_seen(value: float, first: float, is_share: bool, told: str) -> None:
-    assert _change(value, first, is_share) == told

@@ -145,7 +145,7 @@ def test_the_menu_keeps_the_period_and_the_filter(browser: TestClient) -> None:
     wished = "range=30d&q=agent%3Acodex"
     for path in ("/", "/sessions", "/calls", "/models", "/by/project", "/search"):
         page = html.unescape(browser.get(f"{path}?{wished}&order=cost&page=1&show=calls").text)
-        menu = page.partition('<nav aria-label="Pages">')[2].partition("</nav>")[0]
+        menu = page.partition('<nav aria-label="Pages"')[2].partition("</nav>")[0]
         links = re.findall(r'href="([^"]+)"', menu)
         assert len(links) > 10 and all(link.endswith("?" + wished) for link in links), path
     for path in ("/", "/sessions?order=cost", "/sources", f"/traces/{'e' * 32}?node=x&from=3"):

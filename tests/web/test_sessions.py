@@ -95,6 +95,9 @@ def test_contexts_of_nothing_are_nothing(family: DuckStore, tmp_path: Path) -> N
 def test_a_line_shows_its_peak_and_stays_small() -> None:
     assert context_line([]) == ""
     assert "1.00k" in context_line([1, 1000, 2])
-    assert "NaN" not in context_line([0]) and "M0 95L400 95" in context_line([0])
+    assert "<svg" not in context_line([5]), "one call is no course"
+    assert "NaN" not in context_line([0, 0]) and 'd="M0 50L400 50"' in context_line([0, 0])
+    assert 'd="M0 50L400 50"' in context_line([10_000, 10_100]), "a change of 1 % is none"
+    assert 'd="M0 88L400 10"' in context_line([10_000, 10_400]), "from the least to the largest"
     long = context_line([*range(10_000), 99_999, 1])
     assert len(long) < 1500 and "100k" in long

@@ -72,3 +72,20 @@ def test_bars_add_up_to_the_peak() -> None:
     assert 'height="25.00"' in svg and 'height="75.00"' in svg
     assert "<b>" not in svg.replace("<b ", "") and "&lt;b&gt;" in svg
     assert "style" not in svg
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "is_share", "least", "told"),
+    [
+        (3, 1, False, 0, "×3.0"), (97, 10, False, 0, "×9.7"), (995, 100, False, 0, "×10"),
+        (9e9, 1e4, False, 0, "×900,000"),
+        (15, 10, False, 0, "+50 %"), (5, 10, False, 0, "−50 %"), (1000, 1001, False, 0, ""), (0, 4, False, 0, "−100 %"),
+        (0.453, 0.455, True, 0, ""), (0.7, 0.4, True, 0, "+30 points"), (0.1, 0.4, True, 0, "−30 points"),
+        (8, 4, False, 10, ""), (20, 10, False, 10, "×2.0"),
+        (None, 4, False, 0, ""), (4, None, False, 0, ""), (4, 0, False, 0, ""),
+    ],
+)  # fmt: skip
+def test_a_change_is_told_where_it_can_be_seen(
+    value: float | None, before: float | None, is_share: bool, least: float, told: str
+) -> None:
+    assert units.change(value, before, is_share=is_share, least=least) == told

@@ -79,6 +79,13 @@ def top(reader: Reader, where: Sequence[Condition], column: str, limit: int) -> 
     ).rows()
 
 
+def newest(reader: Reader, where: Sequence[Condition], limit: int, offset: int = 0) -> list[dict[str, Any]]:
+    """Runs, the newest first; those whose end nobody told are last."""
+    select: dict[str, Any] = {name: name for name in RUN_COLUMNS}
+    order = (("end_ns", True), ("run_id", False))
+    return reader.scan(Scan("tool_runs", select, tuple(where), order_by=order, limit=limit, offset=offset)).rows()
+
+
 def errors(reader: Reader, where: Sequence[Condition], limit: int = 20) -> list[dict[str, Any]]:
     """What failed runs say, the most frequent first; "" = their source says nothing."""
     select: dict[str, Any] = {

@@ -154,7 +154,7 @@ def _scraped(metrics: Metrics) -> Callable[[Request], Response]:
 def _refusal_page(site: Site) -> Callable[[Request, int, str], Response]:
     def page(request: Request, status: int, what: str) -> Response:
         # The guard answers on the event loop, so nothing is read for this page.
-        return render(site, request, "error.html", status, what=what, hint="", has_demo=False)
+        return render(site, request, "error.html", status, what=what, hint="", has_demo=False, is_new=False)
 
     return page
 
@@ -172,7 +172,7 @@ def _error_pages(site: Site) -> dict[Any, Callable[[Request, Any], Response]]:
         return render(site, request, "error.html", 400, what=error.what, hint=error.hint)
 
     def busy(request: Request, error: Busy) -> Response:
-        page = render(site, request, "error.html", 503, what=error.what, hint=error.hint, has_demo=False)
+        page = render(site, request, "error.html", 503, what=error.what, hint=error.hint, has_demo=False, is_new=False)
         page.headers["Retry-After"] = str(error.retry_after_s)
         return page
 
@@ -182,7 +182,9 @@ def _error_pages(site: Site) -> dict[Any, Callable[[Request, Any], Response]]:
             said.headers.update(SECURITY_HEADERS)
             return said
         # The store may be what failed, so nothing is read for this page; the server logs the error itself.
-        page = render(site, request, "error.html", 500, what="The page could not be made.", hint="", has_demo=False)
+        page = render(
+            site, request, "error.html", 500, what="The page could not be made.", hint="", has_demo=False, is_new=False
+        )
         page.headers.update(SECURITY_HEADERS)  # this answer is made outside the guard
         return page
 

@@ -19,12 +19,13 @@ from starlette.responses import HTMLResponse
 from tachograph.config import Settings
 from tachograph.errors import QueryError
 from tachograph.questions import zone_of
-from tachograph.scan import Agg, Match, Reader, Scan
+from tachograph.scan import Agg, Reader, Scan
 from tachograph.telemetry import Telemetry
 from tachograph.web import units
 from tachograph.web.access import is_for_admin, role_of
 from tachograph.web.charts import share_bar
 from tachograph.web.kept_traces import KeptTraces
+from tachograph.web.naming import session_name
 from tachograph.web.upkeep import Upkeep
 
 _FOLDER: Final = Path(__file__).parent
@@ -133,8 +134,11 @@ def _environment() -> jinja2.Environment:
         units.tokens,
         units.money,
         units.exact_money,
+        units.decimals,
+        units.filled,
         units.duration,
         units.excerpt,
+        session_name,
     ):
         environment.filters[function.__name__] = function
     environment.filters["bytes_size"] = units.bytes_size
@@ -156,7 +160,7 @@ def render(site: Site, request: Request, template: str, status: int = 200, **val
         zone=look.zone,
         now_ns=look.now_ns,
         path=request.url.path,
-        has_demo=values.pop("has_demo", None) if "has_demo" in values else has_demo(site.reader),
+        **(_told(site.reader) | {key: values.pop(key) for key in ("has_demo", "is_new") if key in values}),
         has_login=site.has_login,
         carried=carried(request),
         role=role_of(request) if site.has_login else "admin",
@@ -181,7 +185,7 @@ def fragment(template: str, look: Look, **values: Any) -> Markup:
     )
 
 
-def has_demo(reader: Reader) -> bool:
-    """Whether what is shown holds the demo."""
-    scan = Scan("sessions", {"n": Agg("count")}, (Match("is_demo", "=", True),))
-    return bool(reader.scan(scan).data["n"][0])
+def _told(reader: Reader) -> dict[str, bool]:
+    """What a strip above every page says: whether the demo is shown, and whether there is nothing yet."""
+    found = reader.scan(Scan("sessions", {"n": Agg("count"), "demo": Agg("count_if_true", "is_demo")})).data
+    return {"has_demo": bool(found["demo"][0]), "is_new": not found["n"][0]}

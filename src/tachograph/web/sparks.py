@@ -12,27 +12,42 @@ from tachograph.web import units
 
 _WIDTH: Final = 400  # five units a pixel, so that whole numbers will do
 _HEIGHT: Final = 100
-_BASE: Final = 95  # where 0 is: a line at the very edge would be cut
+_BASE: Final = 88  # where the least is: a line at the very edge would be cut
+_TOP: Final = 10
+_MIDDLE: Final = 50
+_LEVEL: Final = 50  # a line that changes by less than one part in so many is level
 _POINTS_MAX: Final = 40
 
 
 def context_line(values: Sequence[int]) -> Markup:
-    """The context of a session call by call, from 0 up to its peak, which stands beside it; nothing for no value."""
+    """The context of a session call by call, its peak beside it; no line for one call, nothing for none.
+
+    A line goes from the least to the largest: what a context is at its start, which is instructions and tools, would
+    else hide how it grows. Where it hardly changes, by less than a fiftieth, it is level.
+    """
     if not values:
         return Markup("")
-    peak = max(values)
+    least, peak = min(values), max(values)
+    told = Markup(
+        f'<span class="spark-peak" title="the largest: {peak:,} tokens">{units.tokens(peak)}</span>'
+    )  # numbers
+    if len(values) == 1:
+        return told
     words = f"{units.plural(len(values), 'point')}, from {units.tokens(values[0])} to {units.tokens(values[-1])} tokens"
+    if peak > least:
+        words += f", between {units.tokens(least)} and {units.tokens(peak)}"
     shown = _thinned(values)
-    last = max(1, len(shown) - 1)
-    points = [(at * _WIDTH // last, _BASE - (_BASE - 10) * value // max(1, peak)) for at, value in enumerate(shown)]
-    if len(points) == 1:
-        points.append((_WIDTH, points[0][1]))
+    height = _BASE - _TOP if (peak - least) * _LEVEL >= max(1, peak) else 0
+    foot = _BASE if height else _MIDDLE
+    points = [
+        (at * _WIDTH // (len(shown) - 1), foot - height * (value - least) // max(1, peak - least))
+        for at, value in enumerate(shown)
+    ]
     line = "L".join(f"{x} {y}" for x, y in points)
-    return Markup(  # numbers, and words of ours
+    return told + Markup(  # numbers, and words of ours
         f'<svg class="spark" viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(words)}"><title>{escape(words)}</title>'
         f'<path class="spark-area" d="M0 {_HEIGHT}L{line}L{_WIDTH} {_HEIGHT}Z"/><path d="M{line}"/></svg>'
-        f'<span class="spark-peak" title="the largest: {peak:,} tokens">{units.tokens(peak)}</span>'
     )
 
 

@@ -7,11 +7,13 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
+from tachograph.web import units
 from tachograph.web.asking import Asked
 
 Row = Mapping[str, Any]
 Kind = Literal[
     "text",
+    "status",
     "count",
     "failed",
     "tokens",
@@ -77,9 +79,15 @@ class Table(Struct):
     sum: Row | None = None
     choose: str = ""
     peaks: dict[str, float] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)  # of a column of money: its decimals
+    is_tagged: bool = False
 
     def __post_init__(self) -> None:
+        rows = [*self.rows, *([self.sum] if self.sum else [])]
+        self.is_tagged = any(row.get("cost_kind") for row in rows)
         for column in self.columns:
+            if column.kind == "cost":
+                self.places[column.key] = units.decimals(row.get(column.key) for row in rows)
             if column.kind == "bar":
                 self.peaks[column.key] = max((row[column.key] or 0 for row in self.rows), default=0)
 

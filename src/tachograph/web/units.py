@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, tzinfo
 from typing import Final
 
@@ -12,6 +13,8 @@ DAY_NS: Final = 24 * HOUR_NS
 UNKNOWN: Final = "unknown"
 UNPRICED: Final = "unpriced"
 _NANO: Final = 1_000_000_000
+_DIGIT_WIDE: Final = "\u2007"
+_POINT_WIDE: Final = "\u2008"
 
 
 def count(number: int | None) -> str:
@@ -51,6 +54,17 @@ def money(nanousd: int | float | None) -> str:
     if size < 1:
         return f"${dollars:.4f}"
     return f"${dollars:,.2f}" if size < 1000 else f"${dollars:,.0f}"
+
+
+def decimals(amounts: Iterable[int | float | None]) -> int:
+    """With how many decimals the longest of some nano-dollar amounts is written."""
+    return max((len(money(amount).partition(".")[2]) for amount in amounts if amount is not None), default=0)
+
+
+def filled(nanousd: int | float, places: int) -> str:
+    """Blanks as wide as the digits that an amount lacks, so that the points of a column stand below each other."""
+    own = money(nanousd).partition(".")[2]
+    return ("" if own or not places else _POINT_WIDE) + _DIGIT_WIDE * (places - len(own))
 
 
 def exact_money(nanousd: int | None) -> str:
@@ -112,6 +126,21 @@ def share(part: int | float | None, whole: int | float | None) -> str:
         return UNKNOWN if part is None or whole is None else "0 %"
     percent = 100 * part / whole
     return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
+
+
+def change(value: float | None, before: float | None, *, is_share: bool = False, least: float = 0) -> str:
+    """How a value stands to the one before: per cent, from twice as much on a factor, points for shares.
+
+    "" where nothing changed that one could see, and where what was before is unknown, 0 or under `least`: of little
+    everything is many times as much.
+    """
+    if value is None or not before or before < least:
+        return ""
+    if not is_share and value >= 2 * before:
+        factor = value / before
+        return f"×{factor:.1f}" if factor < 9.95 else f"×{factor:,.0f}"
+    points = round(100 * (value - before) if is_share else 100 * (value / before - 1))
+    return f"{points:+d} {'points' if is_share else '%'}".replace("-", "−") if points else ""
 
 
 def bytes_size(size: int | None) -> str:

@@ -11,6 +11,7 @@ from tachograph.questions.lookup import CALL_COLUMNS
 from tachograph.scan import Scan
 from tachograph.web import exporting
 from tachograph.web.asking import Asked
+from tachograph.web.naming import names_of
 from tachograph.web.rendering import Site, path_of, render
 from tachograph.web.tables import Column, Row, Table
 
@@ -47,13 +48,19 @@ def calls(site: Site, request: Request) -> Response:
             order_by=(by, key), limit=PAGE_ROWS + 1, offset=(asked.page - 1) * PAGE_ROWS,
         )
     ).rows()  # fmt: skip
+    shown = found[:PAGE_ROWS]
+    names = names_of(site.reader, map(_session, shown))
     table = Table(
-        _columns(asked), found[:PAGE_ROWS], asked, order, "No model call fits.", "Model calls",
-        page=asked.page, has_more=len(found) > PAGE_ROWS,
+        _columns(asked), [row | {"session": names.get(_session(row), "")} for row in shown], asked, order,
+        "No model call fits.", "Model calls", page=asked.page, has_more=len(found) > PAGE_ROWS,
     )  # fmt: skip
     return render(
         site, request, "calls.html", sequence=sequence, look=asked.look, asked=asked, period=period, table=table
     )
+
+
+def _session(row: Row) -> str:
+    return row["session_id"] or (f"trace:{row['trace_id']}" if row["trace_id"] else "")
 
 
 def _columns(asked: Asked) -> list[Column]:
@@ -61,7 +68,7 @@ def _columns(asked: Asked) -> list[Column]:
         return path_of("calls", row["call_id"])
 
     def session(row: Row) -> str:
-        id_ = row["session_id"] or (f"trace:{row['trace_id']}" if row["trace_id"] else "")
+        id_ = _session(row)
         return path_of("sessions", id_) if id_ else ""
 
     def outcome(row: Row) -> str:
@@ -69,9 +76,9 @@ def _columns(asked: Asked) -> list[Column]:
 
     return [
         Column("model", "Model", order="model", href=model, under=lambda row: row["subagent"] or row["agent"]),
-        Column("status", "Status", order="status", under=outcome),
-        Column("session_id", "Session", rank="wide", href=session, missing="its trace"),
-        Column("input_tokens", "Input", "tokens", order="input"),
+        Column("status", "Status", "status", order="status", under=outcome),
+        Column("session", "Session", rank="wide", href=session, missing="its trace"),
+        Column("input_tokens", "Input", "tokens", order="input", rank="mid"),
         Column("cache_read_tokens", "Cached", "tokens", rank="wide", what="of the input, read from the cache"),
         Column("output_tokens", "Output", "tokens", order="output", rank="mid"),
         Column("duration_ns", "Took", "duration", order="duration", rank="mid"),

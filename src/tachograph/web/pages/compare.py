@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tachograph.questions.comparing import COUNTERS, Side, compare
-from tachograph.web import exporting
+from tachograph.web import exporting, units
 from tachograph.web.asking import Asked, term
-from tachograph.web.pages.overview import SPLITS, nanousd
+from tachograph.web.pages.overview import LEAST, SPLITS, nanousd
 from tachograph.web.rendering import Site, render
 
 _NANO: Final = 1_000_000_000
@@ -104,9 +104,9 @@ def _shown(start: datetime, end: datetime) -> Shown:
 
 
 def _cells(values: list[Any], unit: str) -> dict[str, Any]:
-    """A counter's two values and its change; money in nano-dollars, `part` of what was before."""
+    """A counter's two values and its change, as a difference and (`part`) against what was before."""
     first, second, change = (nanousd(value) if unit == "money" else value for value in values)
-    return {"first": first, "second": second, "change": change, "part": change / first if change and first else None}
+    return {"first": first, "second": second, "change": change, "part": units.change(second, first, least=LEAST[unit])}
 
 
 def _flat(rows: list[dict[str, Any]], split: str) -> list[dict[str, Any]]:

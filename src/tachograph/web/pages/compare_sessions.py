@@ -159,16 +159,8 @@ def _against(cells: list[Cell]) -> list[Cell]:
     first = cells[0].value
     for cell in cells[1:]:
         if cell.value is not None and first:
-            cell.change = _change(cell.value, first, is_share=cell.kind == "share")
+            cell.change = units.change(cell.value, first, is_share=cell.kind == "share")
     return cells
-
-
-def _change(value: float, first: float, is_share: bool) -> str:
-    """How a value stands to the first one; nothing where that is too little to tell."""
-    if not is_share and value >= 2 * first:
-        return f"×{value / first:.1f}"
-    points = round(100 * (value - first) if is_share else 100 * (value / first - 1))
-    return f"{points:+d} {'points' if is_share else '%'}".replace("-", "−") if points else ""
 
 
 def _models(reader: Reader, sides: Sequence[Side]) -> list[Line]:

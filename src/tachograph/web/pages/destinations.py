@@ -9,25 +9,28 @@ from msgspec import Struct, structs
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tachograph.config import FILE_NAME
 from tachograph.web import exporting
 from tachograph.web.asking import Asked
 from tachograph.web.rendering import Site, render
-from tachograph.web.tables import Column, Table
+from tachograph.web.tables import Table
 
 Circuit = Literal["closed", "half-open", "open"]
 # What a circuit breaker's state means to people.
 CIRCUITS: Final[dict[str, str]] = {
     "closed": "sending",
     "half-open": "trying again",
-    "open": "waiting: the place refuses or is away",
+    "open": "waiting: it is away or busy",
 }
+_REFUSING: Final = "stopped: it takes nothing until somebody acts"
 
 
 class Destination(Struct, frozen=True):
     """One place that data is forwarded to, as its forwarder tells it; None = not known yet.
 
     `url` has no secrets. Lag is what is committed here and not there: in commits, and as the age of the oldest of
-    them. `answered_ns` is when the place last answered, `answer` what it said.
+    them. `answered_ns` is when the place last answered, `answer` what it said; `retry_ns` is when it is tried again.
+    `is_refusing`: it will take nothing until somebody changes a key, an address or the like.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Destination(Struct, frozen=True):
     dead_letters: int = 0
     answered_ns: int | None = None
     answer: str = ""
+    is_refusing: bool = False
+    retry_ns: int | None = None
 
 
 def destinations(site: Site, request: Request) -> Response:
@@ -52,10 +57,11 @@ def destinations(site: Site, request: Request) -> Response:
     rows = [_row(one) for one in site.here.destinations()]
     if exporting.wanted(asked):
         return exporting.file_of(asked, "destinations", list(_row(Destination("", "", "", ()))), rows)
-    table = Table(_columns(), rows, asked, caption="Destinations")
+    settings = site.here.settings
     return render(
-        site, request, "destinations.html", sequence=sequence, look=asked.look, table=table,
-        troubles=[row for row in rows if row["circuit"] != "closed" or row["dead_letters"]],
+        site, request, "destinations.html",
+        sequence=sequence, look=asked.look, rows=rows, exports=Table((), rows, asked),
+        file=str(settings.home / FILE_NAME) if settings else FILE_NAME,
     )  # fmt: skip
 
 
@@ -64,8 +70,15 @@ def _row(one: Destination) -> dict[str, Any]:
     return told | {
         "signals": ", ".join(one.signals),
         "url": without_secrets(one.url),
-        "state": CIRCUITS[one.circuit],
+        "state": _state(one),
+        "mood": "bad" if one.is_refusing else "good" if one.circuit == "closed" else "warn",
     }
+
+
+def _state(one: Destination) -> str:
+    if one.is_refusing:
+        return _REFUSING
+    return "up to date" if one.circuit == "closed" and one.lag_commits == 0 else CIRCUITS[one.circuit]
 
 
 def without_secrets(url: str) -> str:
@@ -78,19 +91,3 @@ def without_secrets(url: str) -> str:
         return ""
     host = f"[{host}]" if ":" in host else host
     return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
-
-
-def _columns() -> list[Column]:
-    return [
-        Column("name", "Destination", under=lambda row: row["url"]),
-        Column("kind", "Kind", rank="mid"),
-        Column("signals", "Signals", rank="wide"),
-        Column("state", "State", under=lambda row: row["answer"]),
-        Column("lag_commits", "Behind", "count", what="commits that are here and not yet there"),
-        Column("lag_s", "By", "seconds", rank="mid", what="age of the oldest of them"),
-        Column("records_per_s", "Records a second", "rate", rank="wide"),
-        Column("sent", "Sent", "count", rank="wide"),
-        Column("failed", "Failed", "failed", what="requests that did not go well; they are tried again"),
-        Column("dead_letters", "Set aside", "failed", what="records that the place will not take"),
-        Column("answered_ns", "Last answer", "time", rank="mid"),
-    ]

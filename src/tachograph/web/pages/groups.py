@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from tachograph.questions.performance import performance, unmeasured
 from tachograph.scan import Agg, Scan
 from tachograph.web import exporting
-from tachograph.web.asking import Asked, Period
+from tachograph.web.asking import Asked, Period, term
 from tachograph.web.pages.models import ordered
 from tachograph.web.pages.overview import priced
 from tachograph.web.rendering import Site, render
@@ -89,17 +90,30 @@ def _columns(asked: Asked, dimension: str) -> list[Column]:
     def behind(row: Row) -> str:
         return asked.narrowed("/sessions", dimension, row["name"]) if row["name"] else ""
 
+    def to(path: str, terms: str = "", order: str | None = None) -> Callable[[Row], str]:
+        def href(row: Row) -> str:
+            return asked.link(path, q=f"{asked.filter} {term(dimension, row['name'])} {terms}".strip(), order=order)
+
+        return href
+
+    whole = "of these sessions, whole"
     return [
         Column("name", dimension.capitalize(), order="name", href=behind, missing="not told"),
-        Column("sessions", "Sessions", "count", order="sessions", what="alive in the period"),
-        Column("prompts", "Prompts", "count", order="prompts", rank="wide", what="of these sessions, whole"),
-        Column("tool_runs", "Tools", "count", order="tools", rank="wide", what="of these sessions, whole"),
-        Column("calls", "Calls", "count", order="calls", rank="mid"),
-        Column("failed_calls", "Failed", "failed", order="failed", rank="mid"),
+        Column("sessions", "Sessions", "count", order="sessions", what="alive in the period", href=to("/sessions")),
+        Column(
+            "prompts", "Prompts", "count", order="prompts", rank="wide", what=whole,
+            href=to("/sessions", "prompts>0", "prompts"),
+        ),
+        Column(
+            "tool_runs", "Tools", "count", order="tools", rank="wide", what=whole,
+            href=to("/sessions", "tools>0", "tools"),
+        ),
+        Column("calls", "Calls", "count", order="calls", rank="mid", href=to("/calls", "status=ok")),
+        Column("failed_calls", "Failed", "failed", order="failed", rank="mid", href=to("/calls", "error:true")),
         Column("input_tokens", "Input", "tokens", order="input", rank="wide"),
         Column("output_tokens", "Output", "tokens", order="output", rank="wide"),
         Column("p95_ns", "p95", "duration", order="p95", rank="wide"),
         Column("cost_per_session_nanousd", "Cost a session", "cost", order="each", rank="wide"),
-        Column("cost_nanousd", "Cost", "cost", order="cost"),
+        Column("cost_nanousd", "Cost", "cost", order="cost", href=to("/sessions", order="cost")),
         Column("share", "", "bar", rank="mid"),
-    ]
+    ]  # fmt: skip

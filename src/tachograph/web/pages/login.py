@@ -55,7 +55,9 @@ def routes(site: Site, access: Access) -> list[Route]:
 
 
 def _form(site: Site, request: Request, target: str, wrong: str = "", status: int = 200) -> Response:
-    return render(site, request, "login.html", status, target=_own_path(target), wrong=wrong, has_demo=False)
+    return render(
+        site, request, "login.html", status, target=_own_path(target), wrong=wrong, has_demo=False, is_new=False
+    )
 
 
 async def _body(request: Request) -> bytes:

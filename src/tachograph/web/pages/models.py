@@ -11,7 +11,7 @@ from starlette.responses import Response
 from tachograph.questions.performance import fallbacks, over_time, performance, unmeasured
 from tachograph.scan import Condition, Match
 from tachograph.web import exporting, units
-from tachograph.web.asking import Asked, Period
+from tachograph.web.asking import Asked, Period, term
 from tachograph.web.pages.overview import priced
 from tachograph.web.plots import Kind, Plot, Series, Unit, plot, rounded
 from tachograph.web.rendering import Site, render
@@ -80,7 +80,8 @@ def ordered(rows: list[dict[str, Any]], key: str, is_descending: bool) -> list[d
 
 
 def _wrong(row: dict[str, Any]) -> str:
-    return ", ".join(f"{kind} {count}" for kind, count in row["errors"][:3])
+    told = row["errors"][:3]
+    return ", ".join(kind if len(told) == 1 else f"{count} × {kind}" for kind, count in told)
 
 
 def _charts(site: Site, asked: Asked, period: Period, where: tuple[Condition, ...]) -> list[dict[str, Any]]:
@@ -112,14 +113,21 @@ def _columns(asked: Asked) -> list[Column]:
     def name(row: Row) -> str:
         return asked.link(name=row["model"]) if row["model"] else ""
 
-    def calls(row: Row) -> str:
-        return asked.narrowed("/calls", "model", row["model"]) if row["model"] else ""
+    def calls(row: Row, terms: str = "status=ok", order: str | None = None) -> str:
+        return asked.link("/calls", q=f"{asked.filter} {term('model', row['model'])} {terms}".strip(), order=order)
 
     return [
         Column("model", "Model", order="name", href=name),
         Column("calls", "Calls", "count", order="calls", what="that went well", href=calls),
-        Column("failed_calls", "Failed", "failed", order="failed", under=lambda row: row["wrong"]),
-        Column("p50_ns", "p50", "duration", order="p50", what="half of the calls took at most so long"),
+        Column(
+            "failed_calls",
+            "Failed",
+            "failed",
+            order="failed",
+            under=lambda row: row["wrong"],
+            href=lambda row: calls(row, "error:true"),
+        ),
+        Column("p50_ns", "p50", "duration", order="p50", rank="mid", what="half of the calls took at most so long"),
         Column("p95_ns", "p95", "duration", order="p95", rank="mid"),
         Column("p99_ns", "p99", "duration", order="p99", rank="wide"),
         Column(
@@ -137,7 +145,7 @@ def _columns(asked: Asked) -> list[Column]:
             "cache_share", "Cache", "share", order="cache", rank="mid", what="of the input tokens, read from the cache"
         ),
         Column("cost_per_call_nanousd", "Cost a call", "cost", order="each", rank="wide"),
-        Column("cost_nanousd", "Cost", "cost", order="cost"),
+        Column("cost_nanousd", "Cost", "cost", order="cost", href=lambda row: calls(row, order="cost")),
     ]
 
 
@@ -145,10 +153,14 @@ def _fallback_columns(asked: Asked) -> list[Column]:
     def behind(row: Row) -> str:
         return asked.narrowed("/calls", "response_model", row["served"])
 
+    def both(row: Row) -> str:
+        terms = f"{term('request_model', row['requested'])} {term('response_model', row['served'])}"
+        return asked.link("/calls", q=f"{asked.filter} {terms}".strip())
+
     return [
         Column("requested", "Asked for"),
         Column("served", "Answered", href=behind),
-        Column("calls", "Calls", "count"),
+        Column("calls", "Calls", "count", href=both),
         Column("cost_nanousd", "Cost", "cost"),
         Column("last_ns", "Last", "time", rank="mid"),
     ]

@@ -48,6 +48,10 @@ _WRITTEN: Final[dict[Unit, Callable[[float], str]]] = {
 }
 
 
+# Of less than this in the period before a change says nothing, by unit; money in nano-dollars.
+LEAST: Final = {"count": 10, "tokens": 1000, "money": _NANO // 100, "share": 0}
+
+
 class Figure(NamedTuple):
     """One number of the period with what it was in the period before, None where there is nothing to compare."""
 
@@ -59,11 +63,9 @@ class Figure(NamedTuple):
     what: str = ""
 
     @property
-    def change(self) -> float | None:
-        """The change as a part of what was before, None where that says nothing."""
-        if self.value is None or not self.before:
-            return None
-        return (self.value - self.before) / self.before
+    def change(self) -> str:
+        """How it stands to the period before; "" where that says nothing."""
+        return units.change(self.value, self.before, is_share=self.unit == "share", least=LEAST[self.unit])
 
 
 def overview(site: Site, request: Request) -> Response:

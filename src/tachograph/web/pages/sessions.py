@@ -16,6 +16,7 @@ from tachograph.questions.lookup import SESSION_COLUMNS
 from tachograph.scan import Agg, Any_, Condition, Match, Not_, Reader, Scan
 from tachograph.web import exporting, units
 from tachograph.web.asking import Asked, term
+from tachograph.web.naming import session_name, short_id
 from tachograph.web.rendering import Site, path_of, render
 from tachograph.web.sparks import context_line
 from tachograph.web.tables import Column, Row, Table
@@ -120,7 +121,8 @@ def _asks_for_lineage(asked: Asked) -> bool:
 
 def _marks(row: Row) -> str:
     """What kind of session it is and where it ran, in one line."""
-    told = (MARKS.get(row["lineage"], ""), "demo" if row["is_demo"] else "")
+    id_ = "" if row["title"] or session_name(row) == row["session_id"] else short_id(row["session_id"])
+    told = (id_, MARKS.get(row["lineage"], ""), "demo" if row["is_demo"] else "")
     place = (row["project"], row["branch"], row["channel"], row["user"])
     return " · ".join(part for part in (*told, *place) if part)
 
@@ -137,16 +139,15 @@ def _columns(asked: Asked) -> list[Column]:
         return asked.link("/sessions", q=term("parent_session_id", row["session_id"]))
 
     def tool_errors(row: Row) -> str:
-        return units.plural(row["tool_errors"], "tool error") if row["tool_errors"] else ""
+        return f"{row['tool_errors']:,} failed" if row["tool_errors"] else ""
 
     return [
         Column("name", "Session", order="title", href=session, under=lambda row: row["marks"]),
-        Column("agent", "Agent", order="agent", rank="mid"),
-        Column("model_names", "Models", rank="wide"),
+        Column("agent", "Agent", order="agent", rank="mid", under=lambda row: row["model_names"]),
         Column("prompts", "Prompts", "count", order="prompts", rank="wide"),
         Column("ok_calls", "Calls", "count", order="calls"),
-        Column("failed_calls", "Failed", "failed", order="failed", rank="mid", under=tool_errors),
-        Column("tool_runs", "Tools", "count", order="tools", rank="wide"),
+        Column("failed_calls", "Failed", "failed", order="failed", rank="mid"),
+        Column("tool_runs", "Tools", "count", order="tools", rank="wide", under=tool_errors),
         Column("input_tokens", "Input", "tokens", order="tokens", rank="wide"),
         Column("output_tokens", "Output", "tokens", order="output", rank="wide"),
         Column("context", "Context", "markup", rank="wide", what="input tokens call by call, and the largest"),
@@ -183,7 +184,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     more = f" +{len(models) - 2}" if len(models) > 2 else ""
     return {
         "ok_calls": row["calls"] or 0,
-        "name": row["title"] or row["session_id"],
+        "name": session_name(row),
         "model_names": ", ".join(models[:2]) + more,
         "took_ns": row["end_ns"] - row["start_ns"] if row["start_ns"] and row["end_ns"] else None,
     }
