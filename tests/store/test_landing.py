@@ -10,7 +10,8 @@ from made import Clock, span
 from tachograph.model import Batch, Span
 from tachograph.scan import Agg, Scan
 from tachograph.store.duckdb import DuckStore, open_store
-from tachograph.store.landing import LAND_RECORDS_MAX, SORT_RECORDS
+from tachograph.store.landing import LAND_RECORDS_MAX
+from tachograph.store.room import LARGE
 
 
 def named(digest: str, *spans: Span) -> Batch:
@@ -59,10 +60,10 @@ def test_many_records_go_into_the_tables_at_once_after_what_has_landed(tmp_path:
 
 def test_what_has_landed_is_bounded(tmp_path: Path) -> None:
     store = open_store(tmp_path, Clock())
-    for start in range(0, 3 * SORT_RECORDS, 500):
+    for start in range(0, 3 * LARGE.sort_records, 500):
         store.commit([spans(start, 500)])
-        assert len(landed(store)) * 500 <= SORT_RECORDS
-    assert count(store) >= 3 * SORT_RECORDS
+        assert len(landed(store)) * 500 <= LARGE.sort_records
+    assert count(store) >= 3 * LARGE.sort_records
     store.close()
 
 

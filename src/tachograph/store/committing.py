@@ -15,7 +15,8 @@ from tachograph.store.ddl import physical
 from tachograph.store.identity import clean_text, series_id, source_id
 from tachograph.store.landing import Parcel
 from tachograph.store.relations import given, registered, value
-from tachograph.store.seen import FEW_BITS, Seen
+from tachograph.store.room import Room
+from tachograph.store.seen import Seen
 
 Con = duckdb.DuckDBPyConnection
 
@@ -82,15 +83,20 @@ _LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM commits U
 class Committer:
     """Writes commits, one at a time; owned by the store, which serialises the calls."""
 
-    def __init__(self, con: Con) -> None:
-        self.landed = landing.Landed(con)
+    def __init__(self, con: Con, room: Room) -> None:
+        self._room = room
+        self.landed = landing.Landed(con, room)
         self.seq: int = value(con, _LAST_SEQ)
         self.epoch_ns = 0
-        self._contents = Seen(size=64)  # until the first texts come: then those of their week are looked up
-        self._digests = Seen(value(con, Seen.query("digests", "digest", size=FEW_BITS)) or b"", FEW_BITS)
+        self._contents = Seen(64, 0)  # until the first texts come: then those of their week are looked up
+        self._digests = self._seen(con, "digests", "digest", room.digest_bits)
         self._sources = {row[0] for row in con.execute("SELECT source_id FROM sources").fetchall()}
         self._series = {row[0] for row in con.execute("SELECT series_id FROM series").fetchall()}
         self._digests.add(b.digest for parcel in self.landed.parcels for b in parcel.batches if b.digest)
+
+    def _seen(self, con: Con, table: str, column: str, size: int, condition: str = "true") -> Seen:
+        """What a column holds, to be asked again and again."""
+        return Seen(size, self._room.names, value(con, Seen.query(table, column, size, condition)) or b"")
 
     def commit(self, con: Con, batches: Sequence[Batch], time_ns: int) -> int:
         """Keep the batches that are not kept yet; returns the sequence number, the last one if there is nothing."""
@@ -189,7 +195,7 @@ class Committer:
         """Rows of the texts that this week has not kept yet."""
         start_ns = epoch_start(draft.last.time_ns)
         if start_ns != self.epoch_ns:
-            self._contents = Seen(value(con, Seen.query("contents", "hash", f"time_ns >= {start_ns}")) or b"")
+            self._contents = self._seen(con, "contents", "hash", self._room.text_bits, f"time_ns >= {start_ns}")
             self.epoch_ns = start_ns
         seen = self._contents
         names = [name for name in draft.contents if not seen.was_lately(name)]

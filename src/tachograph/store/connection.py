@@ -12,6 +12,7 @@ from typing import Final
 import duckdb
 
 from tachograph.errors import Busy, Corrupt, QueryError, TachographError
+from tachograph.store.room import SMALL_BYTES
 
 Con = duckdb.DuckDBPyConnection
 
@@ -30,7 +31,6 @@ _OPTIONS: Final = {
 }
 
 # With so little memory each thread's own buffers count, and what is free goes back to the system at once.
-SMALL_BYTES: Final = 64 << 20
 _SMALL: Final[dict[str, str | bool | int]] = {
     "threads": 1,
     "allocator_background_threads": True,

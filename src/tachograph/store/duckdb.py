@@ -23,6 +23,7 @@ from tachograph.store.compile import compile_scan
 from tachograph.store.connection import DATABASE_NAME, LOG_NAME, Connection
 from tachograph.store.contract import Settlement, Unsettled
 from tachograph.store.identity import clean_text
+from tachograph.store.room import room_of
 
 Con = duckdb.DuckDBPyConnection
 
@@ -45,6 +46,7 @@ class DuckStore:
         self.path = path
         self._clock = clock
         self._is_read_only = read_only
+        self._room = room_of(memory_bytes or MEMORY_BYTES)
         self._is_prepared = False
         self._committing = threading.Lock()
         self._settling = threading.RLock()
@@ -75,7 +77,7 @@ class DuckStore:
             retention.adopt(con, self.path)
             catching_up.catch_up(con)
         self._is_prepared = True  # opened again on a full disk it must still be readable: nothing is written then
-        self._committer = Committer(con)
+        self._committer = Committer(con, self._room)
 
     def commit(self, batches: Sequence[Batch]) -> int:
         """Store.commit. Raises Rejected for what no table can hold."""
@@ -183,7 +185,7 @@ class DuckStore:
         self._sort()
         with self._settling, self._committing, self._connection.cursor() as cursor:
             removed = retention.clear_demo(cursor, self.path)
-            self._committer = Committer(cursor)  # it took texts and digests for kept that are gone now
+            self._committer = Committer(cursor, self._room)  # it took texts and digests for kept that are gone now
             return removed
 
     def backup(self, target: Path) -> None:

@@ -11,15 +11,12 @@ import duckdb
 import msgspec
 
 from tachograph.model import Batch
+from tachograph.store.room import Room
 
 Con = duckdb.DuckDBPyConnection
 
 # From here on a commit is sorted at once: landing would cost more than it saves.
 LAND_RECORDS_MAX: Final = 1024
-# As many are sorted together; senders wait for it, about 70 ms.
-SORT_RECORDS: Final = 2048
-# What has landed is held in memory until it is sorted.
-SORT_BYTES: Final = 32 * 1024 * 1024
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final = msgspec.msgpack.Decoder(list[Batch])
@@ -34,16 +31,21 @@ class Parcel(NamedTuple):
 
 
 class Landed:
-    """Commits that are durable but not yet in the tables: the rows of `landed` hold the same."""
+    """Commits that are durable but not yet in the tables: the rows of `landed` hold the same.
 
-    def __init__(self, con: Con) -> None:
+    They are held in memory until they are sorted, and `room` says how many at most.
+    """
+
+    def __init__(self, con: Con, room: Room) -> None:
+        self._room = room
         rows = con.execute("SELECT seq, time_ns, data FROM landed WHERE NOT is_set_aside ORDER BY seq").fetchall()
         self.parcels = [Parcel(seq, time_ns, _DECODE.decode(data)) for seq, time_ns, data in rows]
 
     def has_room(self, batches: Sequence[Batch]) -> bool:
         """Whether batches may land beside what has landed."""
         together = [*batches, *(batch for parcel in self.parcels for batch in parcel.batches)]
-        return sum(map(records, together)) <= SORT_RECORDS and sum(batch.size for batch in together) <= SORT_BYTES
+        is_few = sum(map(records, together)) <= self._room.sort_records
+        return is_few and sum(batch.size for batch in together) <= self._room.sort_bytes
 
     def land(self, con: Con, parcel: Parcel, data: bytes) -> None:
         """Make a commit durable; `data` is how it is spelled."""

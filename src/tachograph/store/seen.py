@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import md5
-from typing import Final
-
-LATELY_MAX: Final = 50_000  # about 6 MB for 22-character names; twice that at most is kept
-BITS: Final = 1 << 26  # 8 MiB: at a million names one in a thousand new ones is asked about in vain
-FEW_BITS: Final = 1 << 23  # 1 MiB, for names of which there are fewer, and of which one at a time is asked about
 
 
 class Seen:
     """The names added last, and a Bloom filter of all of them.
 
     Agents resend their history on every call, so most names were met lately; of the others nearly all are new. Only
-    what is neither has to be looked up in the table.
+    what is neither has to be looked up in the table. `size` is that of the filter in bits, `lately_max` how many names
+    are added before the oldest are forgotten: twice as many at most are held.
     """
 
-    def __init__(self, bits: bytes = b"", size: int = BITS) -> None:
+    def __init__(self, size: int, lately_max: int, bits: bytes = b"") -> None:
         self._size = size
+        self._lately_max = lately_max
         self._bits = bytearray(bits) if bits else bytearray(size // 8)
         self._new: set[str] = set()
         self._old: set[str] = set()
 
     @staticmethod
-    def query(table: str, column: str, condition: str = "true", size: int = BITS) -> str:
+    def query(table: str, column: str, size: int, condition: str = "true") -> str:
         """SQL of the filter's bits for the names in a column: the database makes them much faster than Python."""
         positions = f"[hash % {size}, hash // {size} % {size}]"
         return (
@@ -51,7 +48,7 @@ class Seen:
                 for position in _positions(name, self._size):
                     bits[position >> 3] |= 128 >> (position & 7)
             lately.add(name)
-        if len(lately) >= LATELY_MAX:
+        if len(lately) >= self._lately_max:
             self._old, self._new = lately, set()
 
 

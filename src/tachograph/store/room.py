@@ -1,0 +1,39 @@
+"""How much the store holds in memory beside the database's own: in a server, or where it must be small."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+MIB: Final = 1 << 20
+SMALL_BYTES: Final = 64 * MIB  # who gives the database no more than that wants the whole process small
+
+
+class Room(NamedTuple):
+    """The bounds. `text_bits` and `digest_bits` are sizes of filters of names, of which `names` are held whole."""
+
+    text_bits: int
+    digest_bits: int
+    names: int
+    sort_records: int  # that land one by one and are sorted into the tables together
+    sort_bytes: int
+
+
+LARGE: Final = Room(
+    text_bits=1 << 26,  # 8 MiB: at a million names one in a thousand new ones is asked about in vain
+    digest_bits=1 << 23,  # 1 MiB, for names of which there are fewer, and of which one at a time is asked about
+    names=50_000,  # about 6 MB for 22-character names; twice that at most is kept
+    sort_records=2048,  # senders wait for it, about 70 ms
+    sort_bytes=32 * MIB,
+)
+SMALL: Final = Room(
+    text_bits=1 << 20,  # 128 KiB: at fifteen thousand names one in a thousand new ones is asked about in vain
+    digest_bits=1 << 18,
+    names=4_000,
+    sort_records=512,
+    sort_bytes=1 * MIB,
+)
+
+
+def room_of(memory_bytes: int) -> Room:
+    """The room beside a database that may take so much."""
+    return SMALL if memory_bytes <= SMALL_BYTES else LARGE
