@@ -11,16 +11,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 
 from recordings import CAPTURES, MANIFEST
-from tachograph.cli import main, running
+from tachograph.cli import INTERRUPTED, main, running
 from tachograph.cli.relay import idle_for
 from tachograph.errors import ConfigError
 from tachograph.server import Server
@@ -110,6 +112,88 @@ def test_it_forwards_to_what_the_variables_name(claude: Path, home: Path) -> Non
                 ready(home, relay)
                 while not got.wait(0.1):
                     assert relay.poll() is None
+                assert ended(relay, signal.SIGTERM) == (0, "", "")
+        finally:
+            destination.shutdown()
+
+
+class Taking(BaseHTTPRequestHandler):
+    """A destination that takes everything."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.send_response(200)
+        self.end_headers()
+        cast(Any, self.server).taken.put(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def first_request(hanging: socket.socket) -> socket.socket:
+    connection, _ = hanging.accept()
+    assert connection.recv(4) == b"POST"
+    return connection
+
+
+def waits_long_for(port: int) -> dict[str, str]:
+    """Variables of a destination that has an hour for its answer."""
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "3600000",
+    }
+
+
+@pytest.mark.parametrize("command", [("up", "--web", "0"), ("relay", "--idle", LATER)], ids=("up", "relay"))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_destination_that_hangs_is_left_behind_in_silence(
+    claude: Path, home: Path, command: tuple[str, ...], number: int
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as hanging,
+        started(*command, **waits_long_for(hanging.getsockname()[1])) as process,
+        first_request(hanging),
+    ):
+        code, _, err = ended(process, number)
+    assert (code, err) == (0, "")
+
+
+def test_a_second_interrupt_ends_it_at_once_in_silence(claude: Path, home: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as hanging,
+        started("relay", "--idle", LATER, **waits_long_for(hanging.getsockname()[1])) as relay,
+        first_request(hanging),
+    ):
+        pages = urlsplit(ready(home, relay).web)
+        relay.send_signal(signal.SIGINT)
+        with suppress(OSError):
+            while relay.poll() is None:  # its pages close before it waits for destinations
+                socket.create_connection((pages.hostname or "", pages.port or 0)).close()
+        code, _, err = ended(relay, signal.SIGINT)
+    assert code in (0, INTERRUPTED)
+    assert err == ""
+
+
+def test_what_a_destination_that_hung_has_not_taken_is_sent_by_the_next(claude: Path, home: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as hanging,
+        started("relay", "--idle", LATER, **waits_long_for(hanging.getsockname()[1])) as relay,
+        first_request(hanging),
+    ):
+        assert ended(relay, signal.SIGTERM) == (0, "", "")
+    said = [json.loads(line) for path in claude.iterdir() for line in path.read_text().splitlines()]
+    expected = {line["uuid"] for line in said if line["type"] == "assistant"}
+    taken: SimpleQueue[str] = SimpleQueue()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Taking) as destination:
+        vars(destination)["taken"] = taken
+        threading.Thread(target=destination.serve_forever).start()
+        try:
+            with started("relay", "--idle", LATER, **waits_long_for(destination.server_port)) as relay:
+                bodies = ""
+                while not all(one in bodies for one in expected):
+                    bodies += taken.get()
                 assert ended(relay, signal.SIGTERM) == (0, "", "")
         finally:
             destination.shutdown()
