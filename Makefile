@@ -38,7 +38,7 @@ test-e2e: setup ## the pages in Chromium: every link, keys, accessibility, hosti
 	$(BIN)/pytest -n 2 --dist worksteal tests/e2e
 
 screenshots: setup ## every page, light and dark, wide and narrow, into build/screenshots
-	$(BIN)/python tests/e2e/screenshots.py
+	PYTHONPATH=tests:tests/forwarders $(BIN)/python tests/e2e/screenshots.py
 
 test-clients: setup ## agents and frameworks of all kinds for real; npm and pip fetch them once
 	TACHOGRAPH_CLIENTS_REQUIRED=1 $(BIN)/pytest tests/clients

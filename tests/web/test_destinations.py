@@ -34,3 +34,18 @@ def test_any_address_is_without_secrets() -> None:
     assert (
         without_secrets("http://[::1]:99999999") == "" and without_secrets("http://u:p@[::1]:1/x") == "http://[::1]:1/x"
     )
+
+
+def test_a_state_says_what_to_do(store: DuckStore) -> None:
+    told = [
+        Destination("fine", "otlp", "http://a.test", ("traces",), lag_commits=0, answer="200"),
+        Destination("busy", "otlp", "http://b.test", (), "open", 3, 9.0, answer="503", retry_ns=filled.NOW_NS + 1),
+        Destination("key", "otlp", "http://c.test", (), "open", 3, 9.0, answer="401", is_refusing=True),
+        Destination("choosy", "otlp", "http://d.test", (), lag_commits=0, dead_letters=1, answer="400"),
+    ]
+    page = filled.client(store, here=Here(destinations=lambda: told)).get("/destinations").text
+    fine, busy, key, choosy = page.split('<section class="card destination')[1:]
+    assert "up to date" in fine and "error" not in fine and "<code>" not in fine
+    assert "waiting" in busy and "tried again at" in busy and "503" in busy
+    assert "stopped" in key and "tachograph forward test key" in key and "tried again" not in key
+    assert "1 record set aside" in choosy and "tachograph forward retry choosy" in choosy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tachograph.scan import Agg, Match, Scan
 from tachograph.store.duckdb import DuckStore, open_store
 from tachograph.web import units
 from tachograph.web.conversation import STEPS_MAX
-from tachograph.web.rendering import path_of
+from tachograph.web.rendering import NAVIGATION, path_of
 from tachograph.web.waterfall import FIRST_ROWS
 
 # What our own templates use; anything else on a page came from somebody's text.
@@ -315,3 +316,21 @@ def test_a_session_of_thousands_of_steps_stays_a_page(tmp_path: Path) -> None:
     whole = filled.client(store).get(path_of("sessions", filled.EVIL + "/../..", "export.html"))
     assert whole.text.count('class="step step-') == 3_002 and "more steps" not in whole.text
     store.close()
+
+
+@pytest.mark.parametrize("path", ["/models", "/by/agent", "/by/project"])
+def test_numbers_of_calls_lead_to_as_many_calls(browser: TestClient, path: str) -> None:
+    table = html.unescape(browser.get(f"{path}?range=all").text).partition("<tbody>")[2].partition("</tbody>")[0]
+    told = re.findall(r'<a href="(/(?:calls|sessions)\?[^"]*)"[^>]*>(?:<span[^>]*>)?([\d,]+)<', table)
+    assert told
+    for link, number in told:
+        if "order=" not in link:  # sums of what each of these sessions has
+            rows = browser.get(f"{link}&subagents=yes&format=jsonl").text.splitlines()
+            assert len(rows) == int(number.replace(",", "")), link
+
+
+def test_a_new_store_says_on_every_page_what_to_do(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path, lambda: filled.NOW_NS)) as empty:
+        browser = filled.client(empty)
+        for path, *_ in NAVIGATION:
+            assert "Nothing recorded yet" in browser.get(str(path)).text, path

@@ -87,3 +87,37 @@ def test_bands_times_and_lists_agree_with_the_table(store: DuckStore) -> None:
     assert slowest[0]["duration_ns"] == max(row["max_ns"] or 0 for row in rows)
     assert set(slowest[0]) == set(RUN_COLUMNS)
     assert tools(store, during(1, 2)) == []
+
+
+def runs_behind(browser: TestClient, link: str) -> int:
+    """How many runs the table of runs of an address lists, over all its pages."""
+    path, listed = link.partition("#")[0], 0
+    for number in range(1, 100):
+        page = browser.get(f"{path}&page={number}").text.partition('id="runs"')[2].partition("</section>")[0]
+        listed += page.partition("<tbody>")[2].count("<tr>")
+        if 'rel="next"' not in page:
+            return listed
+    raise AssertionError(link)
+
+
+def test_every_number_leads_to_as_many_runs(browser: TestClient, store: DuckStore) -> None:
+    page = html.unescape(browser.get("/tools?range=all").text)
+    table = page.partition("<tbody>")[2].partition("</tbody>")[0]
+    told = re.findall(r'<a href="(/tools\?[^"]*#runs)"[^>]*>(?:<span[^>]*>)?([\d,]+)<', table)
+    rows = tools(store)
+    assert len(told) == len(rows) + sum(row["errors"] > 0 for row in rows)
+    for link, number in told:
+        assert runs_behind(browser, link) == int(number.replace(",", "")), link
+
+
+def test_bands_and_errors_of_a_tool_lead_to_their_runs(browser: TestClient, store: DuckStore) -> None:
+    row = max(tools(store), key=lambda row: int(row["errors"]))
+    page = html.unescape(browser.get("/tools", params={"range": "all", "tool": row["tool_name"]}).text)
+    for part in ("Errors", "Durations", "By agent", "By project"):
+        table = page.partition(f'aria-label="{part}"')[2].partition("</table>")[0]
+        told = re.findall(r'<a href="(/tools\?[^"]*#runs)"[^>]*>(?:<span[^>]*>)?([\d,]+)<', table)
+        assert told, part
+        for link, number in told:
+            found = runs_behind(browser, link)
+            # An error is looked for as a part of what runs say, so others that say more are found as well.
+            assert found >= int(number) if part == "Errors" else found == int(number.replace(",", "")), link

@@ -89,3 +89,12 @@ def test_a_change_is_told_where_it_can_be_seen(
     value: float | None, before: float | None, is_share: bool, least: float, told: str
 ) -> None:
     assert units.change(value, before, is_share=is_share, least=least) == told
+
+
+def test_the_points_of_amounts_stand_below_each_other() -> None:
+    amounts = [None, 0, 11_000, 12_300_000, 12_340_000_000, 1_234_500_000_000]
+    places = units.decimals(amounts)
+    assert places == 6 and units.decimals([None]) == units.decimals([]) == 0
+    written = [units.money(amount) + units.filled(amount, places) for amount in amounts if amount is not None]
+    behind = {len(text) - (text.find(".") if "." in text else text.find("\u2008")) for text in written}
+    assert behind == {7}, written

@@ -35,7 +35,7 @@ _NUMBERS: Final = frozenset(
 class Column(Struct, frozen=True):
     """One column: the key of its value in a row, its heading, how it is written, and what the address orders it by.
 
-    `rank` says when a narrow screen drops it: "" never, "mid" under 560 pixels, "wide" under 800. `href` gives the
+    `rank` says when a narrow screen drops it: "" never, "mid" under 560 pixels, "wide" under 1000. `href` gives the
     address of a cell ("" = none), `under` a second line of it. Durations are nanoseconds, costs nano-dollars, shares
     parts of 1. `under_href` gives the address of the second line.
     """

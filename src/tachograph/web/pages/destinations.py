@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tachograph.config import FILE_NAME
-from tachograph.web import exporting
+from tachograph.web import exporting, units
 from tachograph.web.asking import Asked
 from tachograph.web.rendering import Site, render
 from tachograph.web.tables import Table
@@ -71,14 +71,15 @@ def _row(one: Destination) -> dict[str, Any]:
         "signals": ", ".join(one.signals),
         "url": without_secrets(one.url),
         "state": _state(one),
-        "mood": "bad" if one.is_refusing else "good" if one.circuit == "closed" else "warn",
+        "mood": "bad" if one.is_refusing else "warn" if one.circuit != "closed" or one.dead_letters else "good",
     }
 
 
 def _state(one: Destination) -> str:
     if one.is_refusing:
         return _REFUSING
-    return "up to date" if one.circuit == "closed" and one.lag_commits == 0 else CIRCUITS[one.circuit]
+    state = "up to date" if one.circuit == "closed" and one.lag_commits == 0 else CIRCUITS[one.circuit]
+    return f"{state}; {units.plural(one.dead_letters, 'record')} set aside" if one.dead_letters else state
 
 
 def without_secrets(url: str) -> str:
