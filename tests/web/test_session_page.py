@@ -252,6 +252,68 @@ def test_prompts_with_many_calls_make_shorter_parts(tmp_path: Path) -> None:
     store.close()
 
 
+def by_steps(store: DuckStore, name: str) -> list[reading.Part]:
+    """The parts of a long session that has no prompts to tell them by."""
+    row = find_session(store, name)
+    assert row is not None
+    went = course(store, name)
+    parts = [part(store, row, went, "")]
+    while parts[-1].later is not None:
+        parts.append(part(store, row, went, "", str(parts[-1].later)))
+        assert parts[-1].earlier is not None
+    assert all(one.is_by_step and one.is_part for one in parts)
+    assert [one.first for one in parts] == [number * reading.STEPS_SHOWN for number in range(len(parts))]
+    return parts
+
+
+@pytest.mark.parametrize("has_prompt", [True, False])
+def test_a_long_session_of_one_prompt_or_none_is_read_by_its_steps(tmp_path: Path, has_prompt: bool) -> None:
+    store = open_store(tmp_path, lambda: filled.NOW_NS)
+    batch = prompts(1, "one", calls=1_600)
+    batch.spans[-1].span_id = "f" * 16  # one of its calls has the id that it would have
+    for span in batch.spans if not has_prompt else ():
+        assert span.meaning is not None
+        span.meaning.prompt_id = ""
+    filled.keep(store, tmp_path, [Batch(spans=batch.spans[0 if has_prompt else 1 :])], is_understood=True)
+    whole = conversation.sections(session_tree(store, "one"), 10_000)
+    parts = by_steps(store, "one")
+    assert len(parts) == 7 and parts[0].total == 1_601
+    steps = [step.node.id for one in parts for section in one.sections for step in section.steps]
+    assert steps == [step.node.id for section in whole for step in section.steps]
+    browser = filled.client(store)
+    for one in parts:
+        page = browser.get(f"/sessions/one?step={one.first}").text
+        assert ("Prompt 1" in page and "do 0" in page) == has_prompt
+        assert ("Outside any prompt" in page) != has_prompt
+        assert "1,601" in page and ("earlier steps" in page) == (one.first > 0)
+        assert ("later steps" in page) == (one.later is not None) and "timeline" in page
+    assert browser.get("/sessions/one?step=99999").text == browser.get("/sessions/one?step=1600").text
+    assert browser.get("/sessions/one?step=x").status_code == browser.get("/sessions/one?from=9").status_code == 200
+    store.close()
+
+
+def test_steps_of_one_moment_stay_together(tmp_path: Path) -> None:
+    store = open_store(tmp_path, lambda: filled.NOW_NS)
+    meaning = Meaning(role="tool_run", tool_name="bash", session_id="same", agent="pi")
+    spans = [
+        Span(
+            SOURCE, "c" * 32, f"{number + 1:016x}", "", "bash", 1, START + (number > 0), START + S, {}, meaning=meaning
+        )
+        for number in range(1_600)
+    ]
+    filled.keep(store, tmp_path, [Batch(spans=spans)], is_understood=True)
+    row = find_session(store, "same")
+    assert row is not None
+    went = course(store, "same")
+    first = part(store, row, went, "")
+    assert (first.first, first.later) == (0, 1)
+    other = part(store, row, went, "", "700")
+    assert (other.first, other.earlier, other.later) == (1, 0, None)
+    assert sum(len(section.steps) + section.left_out for section in other.sections) == 1_599
+    assert filled.client(store).get("/sessions/same").status_code == 200
+    store.close()
+
+
 def test_prompts_are_found_alone_as_in_the_whole_tree(store: DuckStore) -> None:
     ids = store.scan(Scan("sessions", {"id": "session_id"})).data["id"]
     for id_ in ids:

@@ -60,12 +60,15 @@ def session_tree(reader: Reader, session_id: str, between: Between | None = None
     return Tree(id=session_id, root=growth.root, nodes=len(nodes), noise=noise, is_cut=growth.is_cut)
 
 
-def prompts_of(reader: Reader, session_id: str) -> list[Node]:
-    """The prompts of a session in time, those of its sub-agents left out; quick, as nothing else is read."""
+def prompts_of(reader: Reader, session_id: str, has_texts: bool = False) -> list[Node]:
+    """The prompts of a session in time, those of its sub-agents left out; quick, as nothing else is read.
+
+    Those that events tell have their texts in any case.
+    """
     growth = Growth(Node(id="", role=SESSION, name=session_id))
     told = Match("role", "=", PROMPT)
     where = [(*part, told) for part in _records(reader, session_id, _in_traces(reader, session_id))]
-    growth.spans(reader, where, session_id, has_texts=False)
+    growth.spans(reader, where, session_id, has_texts=has_texts)
     growth.events(reader, where, session_id)
     nodes = [node for node in growth.join() if not node.subagent and not node.is_noise]
     return sorted(nodes, key=lambda node: (node.start_ns, node.id))

@@ -1,15 +1,16 @@
-"""Which part of a session a page shows: all of a short one; of a long one some prompts, and only these are read."""
+"""Which part of a session a page shows: all of a short one; of a long one some prompts or steps, alone read as well."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
+from tachograph.model import TOOL_RUN
 from tachograph.questions import Course
-from tachograph.scan import Reader
+from tachograph.scan import Match, Reader, Scan
 from tachograph.tree import Node, Tree, prompts_of, session_tree
 from tachograph.web import conversation
 from tachograph.web.conversation import Section
@@ -17,13 +18,16 @@ from tachograph.web.conversation import Section
 PROMPTS_SHOWN: Final = 25
 RECORDS_MANY: Final = 1_500  # spans and events of a session: from here on it is read in parts
 _CALLS_SHOWN: Final = 150  # of a part of a long session, where its prompts have many
+STEPS_SHOWN: Final = 250  # of a long session without prompts, or with one that it is all about
 _END: Final = 1 << 62
+_TRACE: Final = "trace:"
 
 
 class Part(Struct):
     """The sections of a page; `first` counts what stands before them, `earlier` and `later` lead to their neighbours.
 
-    `tree` is that of the whole session, or of the part where `is_part`; then `prompts` are those of the session.
+    `tree` is that of the whole session, or of the part where `is_part`; then `prompts` are those of the session, and it
+    began and ended at about these times. With `is_by_step`, steps are counted and not prompts.
     """
 
     sections: list[Section]
@@ -34,16 +38,26 @@ class Part(Struct):
     later: int | None
     is_part: bool = False
     prompts: list[Node] = []
+    is_by_step: bool = False
+    start_ns: int = 0
+    end_ns: int = 0
 
 
-def part(reader: Reader, row: dict[str, Any], course: Course, asked: str) -> Part:
-    """What a page of this session shows; `asked` is the number of the first prompt, "" = the newest ones."""
+def part(reader: Reader, row: dict[str, Any], course: Course, asked: str, step: str = "") -> Part:
+    """What a page of this session shows; `asked` is the number of the first prompt, "" = the newest ones.
+
+    `step` is that of the first step where a long session has no prompts to tell its parts by, "" = the first ones.
+    """
     session_id = row["session_id"]
     first = int(asked) if asked.isdecimal() and len(asked) < 7 else None
     if (row["spans"] or 0) + (row["events"] or 0) > RECORDS_MANY:
         prompts = prompts_of(reader, session_id)
         if len(prompts) > 1:
             return _windowed(reader, session_id, course, prompts, first)
+        moments = _moments(reader, session_id, course)
+        if len(moments) > conversation.STEPS_MAX:
+            at = int(step) if step.isdecimal() and len(step) < 7 else 0
+            return _stepped(reader, session_id, course, prompts, moments, min(at, len(moments) - 1))
     tree = session_tree(reader, session_id)
     found = conversation.sections(tree)
     newest = max(0, len(found) - PROMPTS_SHOWN)
@@ -72,7 +86,59 @@ def _windowed(reader: Reader, session_id: str, course: Course, prompts: list[Nod
     conversation.note(shown, course.happenings, since, until)
     earlier = _back(starts, calls, start) if start else None
     later = end if end < len(starts) else None
-    return Part(shown, tree, start, len(prompts), earlier, later, True, prompts)
+    bounds = [moment for moment in (*starts, *calls) if moment] or [0]
+    return Part(
+        shown, tree, start, len(prompts), earlier, later, True, prompts, start_ns=min(bounds), end_ns=max(bounds)
+    )
+
+
+def of_session(session_id: str) -> Match:
+    """The records of a session, or of the trace that stands for one."""
+    if session_id.startswith(_TRACE):
+        return Match("trace_id", "=", session_id.removeprefix(_TRACE))
+    return Match("session_id", "=", session_id)
+
+
+def _moments(reader: Reader, session_id: str, course: Course) -> list[int]:
+    """When the calls and tool runs of a session began, in time; the runs are those of its spans, else of its events."""
+    where = (of_session(session_id), Match("role", "=", TOOL_RUN))
+    found: list[int] = []
+    for table, time in (("spans", "start_ns"), ("events", "time_ns")):
+        found = [at for at in reader.scan(Scan(table, {"at": time}, where)).data["at"] if at]
+        if found:
+            break
+    return sorted((*found, *(call["start_ns"] for call in course.calls if call["start_ns"])))
+
+
+def _stepped(
+    reader: Reader, session_id: str, course: Course, prompts: list[Node], moments: Sequence[int], at: int
+) -> Part:
+    """Some steps by the time that they began at, and the prompt that they belong to."""
+    start = bisect_left(moments, moments[at])  # those of one moment stay together
+    end = min(start + STEPS_SHOWN, len(moments))
+    if end < len(moments):
+        begun = bisect_left(moments, moments[end])
+        end = begun if begun > start else bisect_right(moments, moments[start])
+    since, until = moments[start] if start else 0, moments[end] if end < len(moments) else _END
+    tree = session_tree(reader, session_id, (since, until))
+    shown = conversation.sections(tree)
+    if start and prompts:
+        _name(shown, prompts_of(reader, session_id, has_texts=True)[0])
+    conversation.note(shown, course.happenings, since, until)
+    earlier = max(0, start - STEPS_SHOWN) if start else None
+    later = end if end < len(moments) else None
+    return Part(
+        shown, tree, start, len(moments), earlier, later, True, prompts,
+        is_by_step=True, start_ns=moments[0], end_ns=moments[-1],
+    )  # fmt: skip
+
+
+def _name(shown: Sequence[Section], prompt: Node) -> None:
+    """Say of the first of the sections that came later which prompt it goes on with."""
+    for section in shown:
+        if section.node is None or section.node.origin == "made":
+            section.node, section.number = prompt, 1
+            return
 
 
 def _back(starts: Sequence[int], calls: Sequence[int], end: int) -> int:

@@ -21,7 +21,7 @@ from tachograph.web.asking import term
 from tachograph.web.charts import Mark, joined, strip
 from tachograph.web.pages.overview import priced
 from tachograph.web.pages.sessions import with_costs
-from tachograph.web.reading import Part, part
+from tachograph.web.reading import Part, of_session, part
 from tachograph.web.rendering import Look, Site, look_of, render
 from tachograph.web.session_charts import charts
 
@@ -38,7 +38,8 @@ _NANO: Final = 1_000_000_000
 def session(site: Site, request: Request) -> Response:
     """The page of a session's id; `?from=` counts the prompts before the first one shown, `?prompt=` names it.
 
-    Without them it is the newest ones.
+    Without them it is the newest ones. A long session without prompts begins with its first steps; `?step=` counts
+    those before.
     """
     session_id = request.path_params["session_id"]
     sequence = site.reader.sequence()
@@ -47,17 +48,17 @@ def session(site: Site, request: Request) -> Response:
         raise HTTPException(404)
     look = look_of(site, request)
     went = course(site.reader, session_id)
-    shown = part(site.reader, row, went, _first(request))
+    shown = part(site.reader, row, went, _first(request), request.query_params.get("step", ""))
     conversation.fill(site.reader, shown.sections)
-    own = _own(session_id)
+    own = of_session(session_id)
     return render(
         site, request, "session.html",
         sequence=sequence, look=look, session=with_costs(site.reader, [row])[0],
         models=[priced(model) | {"href": _behind(session_id, term("model", model["model"] or ""))}
                 for model in usage(site.reader, "model", where=(own,))["rows"]],
         tools=_tools(site.reader, own, shown), traces=traces_of(site.reader, session_id, _TRACES_SHOWN),
-        sections=shown.sections, is_part=shown.is_part, first=shown.first, total=shown.total,
-        earlier=shown.earlier, later=shown.later,
+        sections=shown.sections, is_part=shown.is_part, is_by_step=shown.is_by_step,
+        first=shown.first, total=shown.total, earlier=shown.earlier, later=shown.later,
         strip=_strip(site.reader, own, shown, went, look), calls={call["call_id"]: call for call in went.calls},
         happened=_counted(went), charts=charts(went, look.zone), is_cut=shown.tree.is_cut,
         descendants=descendants(site.reader, session_id), files=session_files.links(session_id),
@@ -84,12 +85,6 @@ def file(site: Site, request: Request) -> Response:
     name = session_files.name_of(session_id, form)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text.encode("utf-8", "replace"), media_type=session_files.FORMS[form], headers=headers)
-
-
-def _own(session_id: str) -> Match:
-    if session_id.startswith("trace:"):
-        return Match("trace_id", "=", session_id.removeprefix("trace:"))
-    return Match("session_id", "=", session_id)
 
 
 def _behind(session_id: str, *terms: str) -> str:
@@ -169,8 +164,8 @@ def _marks_told(reader: Reader, own: Match, shown: Part, went: Course) -> list[M
     """The marks of a long session, in as many pieces of time as a screen can show."""
     prompts = [(one.start_ns, one.end_ns, one.is_error) for one in shown.prompts]
     calls = [(call["start_ns"], call["end_ns"] or 0, call["status"] != "ok") for call in went.calls]
-    start = min(moment[0] for moment in prompts + calls)
-    width_ns = max(_NANO, (max(moment[0] for moment in prompts + calls) - start) // _BUCKETS)
+    start = shown.start_ns
+    width_ns = max(_NANO, (shown.end_ns - start) // _BUCKETS)
     marks = _gathered(prompts, width_ns, PROMPT, "prompt") + _gathered(calls, width_ns, MODEL_CALL, "model call")
     for table, column in (("spans", "start_ns"), ("events", "time_ns")):
         select: dict[str, str | Agg | Bucket] = {
