@@ -431,7 +431,8 @@ _CONTENT_KEY: Final = re.compile(
 
 
 @lru_cache(maxsize=8192)
-def _is_content_key(key: str) -> bool:
+def is_content_key(key: str) -> bool:
+    """Whether an attribute of this name holds a text of the conversation."""
     return _CONTENT_KEY.fullmatch(key) is not None
 
 
@@ -440,7 +441,7 @@ def _drop_contents(record: Span | Event) -> None:
     attributes = record.attributes
     kept = []
     for content in record.contents or ():
-        if content.slot or not content.key or _is_content_key(content.key):
+        if content.slot or not content.key or is_content_key(content.key):
             attributes.pop(content.key, None)
             size = f"{content.key or 'body'}.size_bytes"
             attributes[size] = attributes.get(size, 0) + sum(len(piece.encode()) for piece in content.pieces)
@@ -463,7 +464,7 @@ def _without_texts(value: Any) -> Any:
         return value
     kept: Attributes = {}
     for key, item in value.items():
-        if _is_content_key(key) and isinstance(item, (str, list, dict)):
+        if is_content_key(key) and isinstance(item, (str, list, dict)):
             kept[f"{key}.size_bytes"] = len(item.encode() if isinstance(item, str) else _encode(item))
         else:
             kept[key] = _without_texts(item) if item.__class__ in _NESTED else item

@@ -1,20 +1,25 @@
 """What a destination may have of a record: secrets never, personal data and texts as its privacy mode says.
 
 `full`: everything that is kept, without secrets. `redacted`: and without e-mail addresses and the names of users and of
-their home folders. `none`: and without any text of prompts, answers, tools and errors; sizes stay.
+their home folders. `none`: and without any text: names, ids, numbers and sizes stay (wordless).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 
-from tachograph.model import Attributes, Batch, Event, Point, Source, Span
+from tachograph.forwarders.contract import Step
+from tachograph.model import Batch, Event, Point, Source, Span
+from tachograph.pipeline import wordless
 from tachograph.redaction import redact, redact_text
+from tachograph.registry import DIALECTS
+from tachograph.vocabulary import IDENTITY
 
 # An address ends in letters, so that versions (left-pad@1.3.0) are none; git@ is everybody.
 _MAIL: Final = re.compile(r"(?<![\w.+%-])(?!git@)[\w.+%-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
@@ -29,13 +34,18 @@ _USER_KEY: Final = re.compile(
 )
 _PSEUDONYM: Final = re.compile("user-[0-9a-f]{12}")
 _PSEUDONYM_BYTES: Final = 6
-_WORD_CHARS_MAX: Final = 256  # names, ids, paths and addresses are shorter
-# Attributes that hold what an error said, which quotes what went wrong: texts.
-_ERROR_KEY: Final = re.compile(
-    r"(?i)(?:.*[._-])?(?:error|exception|status|failure)?[._-]?"
-    r"(?:message|msg|stack_?trace|stack|traceback|description|details?|error|summary|title"
-    r"|(?<!finish_)(?<!stop_)reason)"
+# The names that dialects read a user from are those of users, whatever they look like.
+_USER_NAMES: Final = frozenset((*IDENTITY["user"], "installation.id")) | {
+    name for dialect in DIALECTS for name in dialect.fields.get("user", ()) if isinstance(name, str)
+}
+_STEP_TEXTS: Final = (
+    *("name", "session_id", "prompt_id", "subagent", "tool_name", "tool_call_id", "error_type", "error_message"),
 )
+_FIT: Final[dict[type, Callable[[Any], None]]] = {
+    Span: wordless.fit_span,
+    Event: wordless.fit_event,
+    Point: wordless.fit_point,
+}
 
 
 def fit(batch: Batch, mode: str) -> None:
@@ -48,16 +58,15 @@ def fit(batch: Batch, mode: str) -> None:
     for records in groups:
         for record in records:
             sources[id(record.source)] = record.source
-            if mode == "none":
-                _drop_texts(record)
             _mask_fields(record)
             if not isinstance(record, Point) and record.meaning is not None:
                 record.meaning.user = pseudonym(record.meaning.user)
+            if mode == "none":
+                _FIT[type(record)](record)
     for source in sources.values():
-        if mode == "none":
-            source.resource = _without_texts(source.resource)
-            source.scope_attributes = _without_texts(source.scope_attributes)
         _mask_fields(source)
+        if mode == "none":
+            wordless.fit_source(source)
 
 
 def fit_text(text: str, mode: str) -> str:
@@ -74,10 +83,24 @@ def fit_row(row: dict[str, Any], mode: str) -> dict[str, Any]:
         if isinstance(value, str) and value:
             found = redact_text(value)
             row[name] = found if mode == "full" else pseudonym(found) if name == "user" else masked(found)
-    for name in ("error_message", "title") if mode == "none" else ():
-        if name in row:
-            row[name] = ""
+        elif isinstance(value, list) and mode == "full":
+            row[name] = [redact_text(one) if isinstance(one, str) else one for one in value]
+        elif isinstance(value, list):
+            row[name] = [masked(redact_text(one)) if isinstance(one, str) else one for one in value]
+    if mode == "none":
+        wordless.fit_row(row)
     return row
+
+
+def fit_step(step: Step, mode: str) -> Step:
+    """A step, before its texts are put in, as the destination may have it, in place; its rows are done by `fit_row`."""
+    for name in _STEP_TEXTS:
+        found = redact_text(getattr(step, name))
+        found = found if mode == "full" else masked(found)
+        setattr(step, name, wordless.of_field(name, found) if mode == "none" else found)
+    if mode == "none" and not wordless.is_name(step.name):
+        step.name = step.role or "step"
+    return step
 
 
 def masked(text: str) -> str:
@@ -98,67 +121,7 @@ def pseudonym(name: str) -> str:
 
 @lru_cache(maxsize=8192)
 def _is_user(key: str) -> bool:
-    return _USER_KEY.fullmatch(key) is not None
-
-
-@lru_cache(maxsize=8192)
-def _is_of_error(key: str) -> bool:
-    return _ERROR_KEY.fullmatch(key) is not None
-
-
-def _drop_texts(record: Span | Event | Point) -> None:
-    """What redaction's `none` leaves and a destination still may not have: the words of errors, and bodies."""
-    if isinstance(record, Point):
-        record.attributes = _without_texts(record.attributes)
-        return
-    record.attributes = _without_errors(record.attributes)
-    for content in record.contents or ():  # what no dialect knows, and is too long to be anything but a text
-        size = f"{content.key}.size_bytes"
-        record.attributes[size] = record.attributes.get(size, 0) + sum(
-            len(one.encode("utf-8", "replace")) for one in content.pieces
-        )
-    record.contents = None
-    if record.meaning is not None:
-        record.meaning.error_message = ""
-    if isinstance(record, Span):
-        record.status_message = ""
-        for inner in (*(record.events or ()), *(record.links or ())):
-            inner["attributes"] = _without_errors(inner.get("attributes") or {})
-    else:
-        record.body = _without_words(record.body)
-
-
-def _without_texts(attributes: Attributes) -> Attributes:
-    """Attributes as those of a span lose their texts: of who sent it, and of points, redaction drops none."""
-    span = Span(Source({}), "", "", "", "", 0, 0, 0, attributes)
-    redact(Batch(spans=[span]), "none")
-    return _without_errors(span.attributes)  # type: ignore[no-any-return]
-
-
-def _without_errors(value: Any) -> Any:
-    """Attributes without the words of errors, at any depth, and without what is too long to be but a text."""
-    if isinstance(value, str):
-        return value if len(value) <= _WORD_CHARS_MAX else ""
-    if isinstance(value, list):
-        return [_without_errors(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    kept: Attributes = {}
-    for key, item in value.items():
-        if not (isinstance(item, str) and _is_of_error(key)):
-            kept[key] = _without_errors(item)
-    return kept
-
-
-def _without_words(value: Any) -> Any:
-    """A body without its texts, None where nothing is left: what lies in it has no names to go by."""
-    if isinstance(value, str):
-        return None
-    if isinstance(value, list):
-        return [item for item in map(_without_words, value) if item is not None] or None
-    if isinstance(value, dict):
-        return {key: item for key, one in value.items() if (item := _without_words(one)) is not None} or None
-    return value
+    return key in _USER_NAMES or _USER_KEY.fullmatch(key) is not None
 
 
 def _mask_fields(struct: msgspec.Struct) -> None:
