@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -28,7 +31,9 @@ class Request(NamedTuple):
 class Reply(NamedTuple):
     """What to do: `stall` answers when the sink is closed, `break_off` answers half, `drop` nothing at all.
 
-    A status below 300 is good over gRPC too; others are translated.
+    `reset` answers half and resets the connection, `half_close` ends it within the headers, `garbage` answers what is
+    no HTTP. `continue`, `chunked` and `unmeasured` are good answers: after two interim ones, in chunks, and without a
+    length. A status below 300 is good over gRPC too; others are translated.
     """
 
     status: int = 200
@@ -37,7 +42,29 @@ class Reply(NamedTuple):
     how: str = "answer"
 
 
+class Identity(NamedTuple):
+    """What a server shows: PEM files of its certificate and key, and of the authority of clients that it asks for."""
+
+    certificate: Path
+    key: Path
+    clients: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.clients)
+        made.load_cert_chain(self.certificate, self.key)
+        if self.clients:
+            made.verify_mode = ssl.CERT_REQUIRED
+        return made
+
+    def credentials(self) -> grpc.ServerCredentials:
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        clients = self.clients.read_bytes() if self.clients else None
+        return grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
+
+
 GOOD = Reply()
+LOST = ("break_off", "reset", "half_close", "garbage")  # it was taken, and the sender cannot know
+ODD = ("continue", "chunked", "unmeasured")
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -48,14 +75,19 @@ _CODES = {
 }
 
 
+_RAW = {"half_close": b"HTTP/1.1 200 OK\r\nContent-Le", "garbage": b"\x00\x16SSH-2.0\xff\r\n\r\n"}
+
+
 class Sink:
     """An HTTP server on loopback. `requests` is all that came, `taken` what was answered with 2xx, in order.
 
     `taken` has what was read before an answer that breaks off, too: the server has it, the sender does not know.
+    With `tls` it speaks nothing else.
     """
 
-    def __init__(self, reply: Callable[[Request], Reply] = lambda _: GOOD) -> None:
+    def __init__(self, reply: Callable[[Request], Reply] = lambda _: GOOD, tls: Identity | None = None) -> None:
         self.reply = reply
+        self._context = tls.context() if tls else None
         self.requests: list[Request] = []
         self.taken: list[Request] = []
         self.released = threading.Event()
@@ -66,10 +98,14 @@ class Sink:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
 
     def _open(self, port: int) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        if self._context:
+            self._server.socket = self._context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
@@ -114,6 +150,10 @@ def _handler(sink: Sink) -> type[BaseHTTPRequestHandler]:
             super().setup()
             sink.connections.add(self.connection)
 
+        def handle(self) -> None:
+            with suppress(ssl.SSLError, ConnectionError):  # what the other side does not like is its test's concern
+                super().handle()
+
         def finish(self) -> None:
             sink.connections.discard(self.connection)
             with suppress(OSError):
@@ -125,17 +165,33 @@ def _handler(sink: Sink) -> type[BaseHTTPRequestHandler]:
             if headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             reply = sink.decide(Request(self.path, headers, body))
-            self.close_connection = reply.how != "answer"
+            self.close_connection = reply.how not in ("answer", "continue", "chunked")
             if reply.how == "stall":
                 sink.released.wait(PATIENCE_S)
-            if reply.how in ("drop", "stall"):
+            if reply.how not in ("drop", "stall"):
+                self._answer(reply)
+            if reply.how == "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+
+        def _answer(self, reply: Reply) -> None:
+            if reply.how in _RAW:
+                self.wfile.write(_RAW[reply.how])
                 return
+            if reply.how == "continue":
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\nX-Interim: 1\r\n\r\n" * 2)
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(reply.body) + (100 if reply.how == "break_off" else 0)))
+            body = reply.body
+            if reply.how == "chunked":
+                self.send_header("Transfer-Encoding", "chunked")
+                body = b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in body) + b"0\r\nX-Trailer: 1\r\n\r\n"
+            elif reply.how != "unmeasured":
+                missing = 100 if reply.how in LOST else 0
+                self.send_header("Content-Length", str(len(body) + missing))
             self.end_headers()
-            self.wfile.write(reply.body)
+            self.wfile.write(body)
 
         do_POST = do_GET = do_PUT = _do  # noqa: N815 - the names that http.server calls
 
@@ -148,8 +204,9 @@ def _handler(sink: Sink) -> type[BaseHTTPRequestHandler]:
 class GrpcSink:
     """A gRPC server on loopback that takes any unary method; `reply` as of Sink, without `break_off`."""
 
-    def __init__(self, reply: Callable[[Request], Reply] = lambda _: GOOD) -> None:
+    def __init__(self, reply: Callable[[Request], Reply] = lambda _: GOOD, tls: Identity | None = None) -> None:
         self.reply = reply
+        self._tls = tls
         self.requests: list[Request] = []
         self.taken: list[Request] = []
         self.released = threading.Event()
@@ -158,12 +215,17 @@ class GrpcSink:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def _open(self, port: int) -> int:
         self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers((_AnyMethod(self),))
-        bound = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        bound = (
+            self._server.add_secure_port(address, self._tls.credentials())
+            if self._tls
+            else self._server.add_insecure_port(address)
+        )
         self._server.start()
         return bound
 

@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield opened
 
 
-@pytest.fixture(params=sorted(KINDS))
+@pytest.fixture(params=sorted(KINDS), scope="module")
 def tested(request: pytest.FixtureRequest) -> Subject:
     return KINDS[request.param]
 
@@ -52,13 +52,11 @@ def trip(tmp_path: Path, store: Store, tested: Subject, sink: Sink | GrpcSink, t
     return Trip(tmp_path, store, lambda one: tested.kind.make(one, {}), to, LATER)
 
 
-@pytest.fixture
-def expected(tmp_path: Path, store: Store, tested: Subject) -> list[str]:
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory, store: Store, tested: Subject) -> list[str]:
     """The keys that come where nothing goes wrong, in order."""
-    home = tmp_path / "expected"
-    home.mkdir()
     with tested.sink() as good:
-        going = trip(home, store, tested, good)
+        going = trip(tmp_path_factory.mktemp("expected"), store, tested, good)
         going.run()
         going.end()
         assert going.delivery.state.cursor == store.sequence()
@@ -180,13 +178,14 @@ def _bodies(tmp_path: Path, store: Store, tested: Subject) -> list[bytes]:
         return [request.body for request in good.taken]
 
 
+@pytest.mark.parametrize("status", [400, 413])
 def test_a_record_that_nobody_wants_costs_only_itself_and_can_be_sent_again(
-    tmp_path: Path, store: Store, tested: Subject, sink: Sink | GrpcSink, expected: list[str]
+    tmp_path: Path, store: Store, tested: Subject, sink: Sink | GrpcSink, expected: list[str], status: int
 ) -> None:
     if tested.is_summed:
         pytest.skip("what is refused of a sum is in the next one")
     bad = set(expected[3 :: len(expected) // 3])
-    sink.reply = lambda request: Reply(400, b"bad") if bad & set(tested.received([request])) else GOOD
+    sink.reply = lambda request: Reply(status, b"bad") if bad & set(tested.received([request])) else GOOD
     going = trip(tmp_path, store, tested, sink)
     going.run()
     assert Counter(tested.received(sink.taken)) == Counter(key for key in expected if key not in bad)

@@ -11,7 +11,8 @@ import pytest
 
 from sink import Reply, Request, Sink
 from tachograph.errors import Busy, ConfigError, Rejected, TachographError
-from tachograph.forwarders.http import ANSWER_BYTES_MAX, USER_AGENT, HttpClient, Tls
+from tachograph.forwarders.http import ANSWER_BYTES_MAX, USER_AGENT, HttpClient
+from tachograph.forwarders.tls import Tls
 
 KEY = "a-key-that-nobody-may-see"
 

@@ -7,11 +7,9 @@ import gzip
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # what getproxies goes by
 
@@ -20,13 +18,17 @@ from urllib3.exceptions import (
     HTTPError,
     LocationValueError,
     NewConnectionError,
+    ProtocolError,
     ProxyError,
     ProxySchemeUnknown,
     SSLError,
 )
+from urllib3.exceptions import TimeoutError as OutOfTime
 
 from tachograph import __version__
-from tachograph.errors import Busy, ConfigError, Rejected
+from tachograph.errors import Busy, ConfigError, Rejected, TachographError
+from tachograph.forwarders.deadlines import Deadline, bounded, secured
+from tachograph.forwarders.tls import Tls, explained, trouble
 
 USER_AGENT: Final = f"Tachograph/{__version__}"
 ANSWER_BYTES_MAX: Final = 64 * 1024  # of a body: what is longer says nothing more
@@ -49,19 +51,11 @@ class Answer(NamedTuple):
         return str(self.status)
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Paths of PEM files, "" = the system's authorities, and no certificate of our own."""
-
-    authority: str = ""
-    certificate: str = ""
-    key: str = ""
-
-
 class HttpClient:
     """Connections to one destination; used from one thread.
 
-    `headers` go with every request. `environment` may name proxies (`HTTPS_PROXY`, `NO_PROXY`, ...). Raises
+    `timeout_s` is for the whole of a request: connecting, sending, and reading the answer. `headers` go with every
+    request. `environment` may name proxies (`HTTPS_PROXY`, `NO_PROXY`, ...). Raises
     ConfigError where a certificate cannot be read.
     """
 
@@ -80,16 +74,14 @@ class HttpClient:
         self._headers = {**own, **{name.lower(): value for name, value in (headers or {}).items()}}
         _check(self._headers)
         self._secrets = sorted({word for v in (headers or {}).values() for word in _secret_words(v)}, key=len)[::-1]
-        context = _context(tls or Tls()) if parts.scheme == "https" or tls not in (None, Tls()) else None
-        self._pool = _pool(
-            _proxy(url, environment or {}),
-            {
-                "timeout": urllib3.Timeout(connect=timeout_s, read=timeout_s),
-                "retries": False,
-                "maxsize": 1,
-                "ssl_context": context,
-            },
-        )
+        self._deadline = Deadline(timeout_s)
+        self._tls = tls or Tls()
+        is_secure = parts.scheme == "https" or self._tls != Tls()  # a file that cannot be read is told at once
+        context = secured(self._tls.context(), self._deadline) if is_secure else None
+        proxy = _proxy(url, environment or {})
+        self._pool = bounded(_pool(proxy, context, self._deadline), self._deadline)
+        self._is_direct = not proxy
+        self._is_known = False  # whether something was ever taken there
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str], *, is_gzipped: bool = True) -> Answer:
         """Send a body to the address with `path` after it, and wait for the answer; raises as Forwarder.send."""
@@ -108,6 +100,7 @@ class HttpClient:
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         url = self.url + path
+        self._deadline.start()
         try:
             response = self._pool.request(
                 method, url, body=body, headers=headers, redirect=False, preload_content=False, decode_content=True
@@ -118,30 +111,55 @@ class HttpClient:
                 response.release_conn()
             else:
                 response.close()  # sooner than reading what nobody wants
-        except SSLError as error:
-            raise ConfigError(f"{shown(url)}: no secure connection: {_reason(error)}", "check the address") from None
         except (LocationValueError, UnicodeError):
             raise ConfigError(f"{shown(url)}: not an address", "http://host:port") from None
         except (HTTPError, HTTPException, OSError) as error:
-            raise Busy(f"{shown(url)}: {_reason(error)}") from None
-        return self._judged(url, answer)
-
-    def _judged(self, url: str, answer: Answer) -> Answer:
+            raise self._broken(shown(url), error) from None
         if 200 <= answer.status < 300:
+            self._is_known = True
             return answer
+        if answer.status == 400 and not url.startswith("https") and (told_tls := self._trouble()):
+            raise ConfigError(f"{shown(url)}: {told_tls[0]}", told_tls[1])
+        raise self._judged(url, answer)
+
+    def _trouble(self) -> tuple[str, str] | None:
+        """Whether TLS is the reason: on one side alone, or with something in it that the other side does not like."""
+        parts = urlsplit(self.url)
+        is_secure = parts.scheme == "https"
+        if self._deadline.is_over or not self._is_direct or (self._is_known and not is_secure):
+            return None
+        port = parts.port or (443 if is_secure else 80)
+        return trouble(parts.hostname or "", port, self._tls if is_secure else None, self._deadline.left_s())
+
+    def _broken(self, where: str, error: Exception) -> TachographError:
+        """What it means that there is no answer."""
+        if isinstance(error, ProxyError):
+            return self._broken(f"{where}: the proxy", error.original_error)
+        is_late = isinstance(error, OutOfTime) and not isinstance(error, NewConnectionError)
+        if is_late or self._deadline.is_over:
+            return Busy(f"{where}: no whole answer within {self._deadline.timeout_s:g} s")
+        cause = error.args[0] if isinstance(error, SSLError) and error.args else error
+        found = None
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            found = explained(cause)
+        elif not isinstance(error, NewConnectionError):
+            found = self._trouble()
+        return ConfigError(f"{where}: {found[0]}", found[1]) if found else Busy(f"{where}: {_reason(error)}")
+
+    def _judged(self, url: str, answer: Answer) -> TachographError:
         said = _said(answer.body)
         for secret in self._secrets:  # some answers repeat the key that they refuse
             said = said.replace(secret, "[redacted]")
         return _judged(f"{shown(url)}: answered {answer.status}{said[: ANSWER_CHARS + 2]}", answer)
 
 
-def _judged(what: str, answer: Answer) -> Answer:
+def _judged(what: str, answer: Answer) -> TachographError:
     if answer.status in _REFUSED:
-        raise Rejected(what, status=answer.status)
+        return Rejected(what, status=answer.status)
     if answer.status >= 500 or answer.status in _BUSY:
-        raise Busy(what, retry_after_s=_retry_after_s(answer.headers), status=answer.status)
+        return Busy(what, retry_after_s=_retry_after_s(answer.headers), status=answer.status)
     hint = "check the key" if answer.status in (401, 403) else "check the address"
-    raise ConfigError(what, hint)
+    return ConfigError(what, hint)
 
 
 def _said(body: bytes) -> str:
@@ -158,18 +176,21 @@ def _retry_after_s(headers: Mapping[str, str]) -> int:
         return int(given[:9])
     try:
         return max(1, int((parsedate_to_datetime(given) - parsedate_to_datetime(headers["date"])).total_seconds()))
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         return 1
 
 
 def _reason(error: Exception) -> str:
     """What went wrong, without the address of an object or a whole chain of causes."""
-    if isinstance(error, ProxyError):
-        return f"the proxy: {_reason(error.original_error)}"
     if isinstance(error, NewConnectionError):
         cause = error.__cause__ or error.__context__
         return f"cannot connect: {getattr(cause, 'strerror', None) or cause or 'no route'}"
-    return str(error).rpartition(": ")[2][:ANSWER_CHARS] or type(error).__name__
+    if isinstance(error, ProtocolError) and len(error.args) > 1 and isinstance(error.args[1], Exception):
+        error = error.args[1]
+    if isinstance(error, SSLError):
+        return "the connection was closed"
+    said = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+    return " ".join(str(said).split())[:ANSWER_CHARS] or type(error).__name__
 
 
 def _check(headers: Mapping[str, str]) -> None:
@@ -193,15 +214,18 @@ def _secret_words(value: str) -> list[str]:
     return [word for word in words if len(word) >= _SECRET_CHARS_MIN]
 
 
-def _pool(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
+def _pool(proxy: str, context: ssl.SSLContext | None, deadline: Deadline) -> urllib3.PoolManager:
     if not proxy:
-        return urllib3.PoolManager(**settings)
+        return urllib3.PoolManager(retries=False, maxsize=1, ssl_context=context)
     parts = urlsplit(proxy)
     credentials = _credentials(parts)
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     headers = urllib3.make_headers(proxy_basic_auth=credentials) if credentials else None
+    to_proxy = secured(Tls().context(), deadline) if parts.scheme == "https" else None
     try:
-        return urllib3.ProxyManager(address, proxy_headers=headers, **settings)
+        return urllib3.ProxyManager(
+            address, proxy_headers=headers, retries=False, maxsize=1, ssl_context=context, proxy_ssl_context=to_proxy
+        )
     except ProxySchemeUnknown:
         expected = "expected an http:// or https:// one"
         raise ConfigError(f"proxy: got {shown(address)}; {expected}", "HTTPS_PROXY=http://host:port") from None
@@ -211,19 +235,6 @@ def shown(url: str) -> str:
     """An address without what may be secret in it: name and password, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    for path in (tls.authority, tls.certificate, tls.key):
-        if path and not Path(path).is_file():
-            raise ConfigError(f"certificate: got {path}, which is no file; expected a PEM file", "check the path")
-    try:
-        context = ssl.create_default_context(cafile=tls.authority or None)
-        if tls.certificate:
-            context.load_cert_chain(tls.certificate, tls.key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"certificate: cannot be read: {error}", "expected PEM files") from None
-    return context
 
 
 def _proxy(url: str, environment: Mapping[str, str]) -> str:

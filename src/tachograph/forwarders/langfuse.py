@@ -105,7 +105,8 @@ def address(destination: Destination) -> str:
 
 def make(destination: Destination, environment: Mapping[str, str]) -> Langfuse:
     """A forwarder to the destination; raises ConfigError where a key is missing."""
-    from tachograph.forwarders.http import TIMEOUT_S, HttpClient, Tls  # as in `address`
+    from tachograph.forwarders.http import TIMEOUT_S, HttpClient  # as in `address`
+    from tachograph.forwarders.tls import Tls
 
     options = destination.options
     for name in ("public_key", "secret_key"):

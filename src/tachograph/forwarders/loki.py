@@ -87,7 +87,8 @@ class Loki:
     bytes_max = 1024 * 1024
 
     def __init__(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        from tachograph.forwarders.http import HttpClient, Tls
+        from tachograph.forwarders.http import HttpClient
+        from tachograph.forwarders.tls import Tls
 
         self.feeds: tuple[str, ...] = (EVENTS, CALLS) if options.get("calls", True) else (EVENTS,)
         names = ("certificate_authority", "client_certificate", "client_key")

@@ -164,7 +164,8 @@ class Otlp:
             from tachograph.forwarders.otlp_grpc import GrpcClient
 
             return GrpcClient(to)
-        from tachograph.forwarders.http import HttpClient, Tls
+        from tachograph.forwarders.http import HttpClient
+        from tachograph.forwarders.tls import Tls
 
         tls = Tls(to.certificate, to.client_certificate, to.client_key)
         return HttpClient(to.endpoint, to.headers, timeout_s=to.timeout_s, tls=tls, environment=self._environment)

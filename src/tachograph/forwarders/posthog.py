@@ -152,7 +152,8 @@ def address(destination: Destination) -> str:
 
 def make(destination: Destination, environment: Mapping[str, str]) -> PostHog:
     """A forwarder to the destination; raises ConfigError where the key is missing."""
-    from tachograph.forwarders.http import TIMEOUT_S, HttpClient, Tls  # as in `address`
+    from tachograph.forwarders.http import TIMEOUT_S, HttpClient  # as in `address`
+    from tachograph.forwarders.tls import Tls
 
     options = destination.options
     if not options.get("api_key"):

@@ -162,7 +162,8 @@ class Prometheus:
         self._may_fall_back = version == "auto"
         self._client = None
         if options.get("url"):
-            from tachograph.forwarders.http import HttpClient, Tls
+            from tachograph.forwarders.http import HttpClient
+            from tachograph.forwarders.tls import Tls
 
             names = ("certificate_authority", "client_certificate", "client_key")
             self._client = HttpClient(

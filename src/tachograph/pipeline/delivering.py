@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
+
+from msgspec.structs import replace
 
 from tachograph.errors import Busy, ConfigError, Rejected, TachographError
 from tachograph.forwarders.contract import CALLS, STEPS, Accepted, Feed, Forwarder, Item, Part, PendingFeed
@@ -53,6 +55,7 @@ class Delivery:
         self._parts_max = min(parts_max or forwarder.parts_max, forwarder.parts_max)
         self._hold_ns = hold_ns
         self._round: _Round | None = None
+        self._is_unkept = False  # the last time that something should have been kept, it could not
         known = progress.state(name)
         newest = reader.sequence()
         self.state = known or State(cursor=newest)
@@ -61,7 +64,10 @@ class Delivery:
             progress.save(name, self.state)
 
     def round(self) -> float:
-        """Send the next window, or what is left of one; how many seconds to wait before the next round."""
+        """Send the next window, or what is left of one; how many seconds to wait before the next round.
+
+        Raises ConfigError where nothing can be kept, as on a full disk. What was sent until then is not sent again.
+        """
         self._rewind()
         wait_ns = self.state.retry_ns - self._clock()
         if wait_ns > 0:
@@ -87,9 +93,9 @@ class Delivery:
         if after is None:
             return
         self._round = None
-        self.state.cursor, self.state.retry_ns, self.state.is_refusing, self.state.failures = after, 0, False, 0
         everything = [(key, None) for key in self._progress.recall_keys(self.name, "")]
-        self._progress.save(self.name, self.state, everything, is_rewound=True)
+        state = replace(self.state, cursor=after, retry_ns=0, is_refusing=False, failures=0)
+        self._save(state, everything, is_rewound=True)
 
     def _next(self) -> _Round | None:
         """The next window, None where nothing is left to look at."""
@@ -261,20 +267,41 @@ class Delivery:
         state.is_refusing = isinstance(error, ConfigError)
         state.answer, state.answered_ns = _short(error.what), self._clock()
         state.retry_ns = self._clock() + round(wait_s * _S)
-        self._progress.save(self.name, state)
+        self._save(state)
 
     def _keep(self, doing: _Round) -> None:
-        self.state.cursor = doing.until
-        self.state.lost += doing.lost
+        state = replace(self.state, cursor=doing.until, lost=self.state.lost + doing.lost)
+        if self._is_unkept:
+            state.failures, state.is_refusing, state.answer = 0, False, ""
         letter = doing.letter
         if letter is None:
-            self._progress.save(self.name, self.state, doing.memory.changes.items(), doing.letters)
+            self._save(state, doing.memory.changes.items(), doing.letters)
             return
         if not doing.keys:
-            self.state.lost += 1  # nothing of it is kept any more
-        self.state.refused = max(0, self.state.refused - letter.rejected)
+            state.lost += 1  # nothing of it is kept any more
+        state.refused = max(0, state.refused - letter.rejected)
         # What is remembered knows these records already.
-        self._progress.save(self.name, self.state, (), doing.letters, forgotten=(letter.id,))
+        self._save(state, (), doing.letters, forgotten=(letter.id,))
+
+    def _save(
+        self,
+        state: State,
+        memory: Iterable[tuple[str, bytes | None]] = (),
+        letters: Sequence[Letter] = (),
+        *,
+        is_rewound: bool = False,
+        forgotten: Iterable[int] = (),
+    ) -> None:
+        """Keep how far it is; where that fails, nothing has moved, and the same is kept by the next round."""
+        try:
+            self._progress.save(self.name, state, memory, letters, is_rewound, forgotten)
+        except ConfigError as error:
+            self._is_unkept = True
+            self.state.failures, self.state.is_refusing = max(1, self.state.failures), True
+            self.state.answer, self.state.answered_ns = _short(error.what), self._clock()
+            raise
+        self._is_unkept = False
+        self.state = state
 
 
 class _Round:

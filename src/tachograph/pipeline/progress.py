@@ -12,6 +12,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from tachograph.errors import ConfigError
+
 FILE_NAME: Final = "forwarding.sqlite3"
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS destinations (name TEXT PRIMARY KEY, state BLOB NOT NULL, rewind INTEGER) WITHOUT ROWID;
@@ -54,15 +56,28 @@ class Letter(Struct, omit_defaults=True):
 
 
 class Progress:
-    """The file; safe to use from any thread, and from commands while a server runs."""
+    """The file; safe to use from any thread, and from commands while a server runs.
+
+    Raises ConfigError where it cannot be read or written, as on a full disk: then it is as it was before.
+    """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_TABLES)
+        self._path = path
+        with self._told():
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_TABLES)
         path.chmod(0o600)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            what = f"{self._path}: cannot be read or written: {error}; expected a file to write to, and room for it"
+            raise ConfigError(what, "make room on the disk, and check who may write there") from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -86,7 +101,7 @@ class Progress:
     def rewind(self, name: str, after_seq: int) -> None:
         """Ask a destination to begin again after a commit; it does before its next round, wherever it runs."""
         empty = msgspec.msgpack.encode(State())
-        with self._lock:
+        with self._lock, self._told():
             self._db.execute(
                 "INSERT INTO destinations VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET rewind = excluded.rewind",
                 (name, empty, after_seq),
@@ -105,7 +120,7 @@ class Progress:
 
         `forgotten` are letters that were sent again, or cannot be any more.
         """
-        with self._lock, self._db:
+        with self._lock, self._told(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
                 "INSERT INTO destinations VALUES (?, ?, NULL) ON CONFLICT (name) DO UPDATE SET state = excluded.state",
@@ -150,12 +165,12 @@ class Progress:
 
     def want(self, name: str = "", letter_id: int | None = None) -> int:
         """Ask to send refused records again: all of a destination's ("" = of all), or one letter. How many letters."""
-        with self._lock:
+        with self._lock, self._told():
             asked = "UPDATE refused SET is_wanted = 1 WHERE (? = '' OR destination = ?) AND (? IS NULL OR id = ?)"
             return self._db.execute(asked, (name, name, letter_id, letter_id)).rowcount
 
     def _rows(self, asked: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._told():
             return self._db.execute(asked, values).fetchall()
 
 
