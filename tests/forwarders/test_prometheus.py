@@ -51,13 +51,21 @@ def last(parts: list[Part], name: str, **labels: str) -> float:
     return sum(told[-1][1] for series, told in samples(parts).items() if wanted <= set(series))
 
 
-def point(value: float, second: int, session: str = "s1", temporality: int = 1, start: int = 0, **more: Any) -> Item:
-    source = Source({"service.name": "pi", "session.id": session})
+def point(
+    value: float,
+    second: int,
+    session: str = "s1",
+    temporality: int = 1,
+    start: int = 0,
+    model: str = "big",
+    **more: Any,
+) -> Item:
+    source, model = Source({"service.name": "pi", "session.id": session}), more.pop("model", "big")
     told: dict[str, Any] = {
         "unit": "tokens", "temporality": temporality, "is_monotonic": True, "start_ns": NOON + start * SECOND,
         "value": value, **more,
     }  # fmt: skip
-    record = Point(source, "used", {"model": "big", "session.id": session}, NOON + second * SECOND, "sum", **told)
+    record = Point(source, "used", {"model": model, "session.id": session}, NOON + second * SECOND, "sum", **told)
     return Item(f"{session}:{second}", 1, record)
 
 
@@ -360,3 +368,43 @@ def test_recordings_give_the_series_that_they_gave(name: str, tmp_path: Path) ->
     assert newest == golden("prometheus", name.replace("/", "-"), newest, is_writing)
     tokens = sum(value for key, (_, value) in newest.items() if "=gen_ai_usage_input_tokens_total" in key)
     assert tokens == sum(row["input_tokens"] or 0 for row in rows) > 0
+
+
+DAY = 86_400
+
+
+def test_a_series_that_nobody_adds_to_is_forgotten_and_begins_anew() -> None:
+    memory, to = Notes(), made()
+    to.convert([point(100, 10)], memory)
+    for day in range(1, 8):
+        to.convert([point(1, day * DAY, model="other")], memory)
+    assert len(memory.keys("series:")) == 2
+    to.convert([point(1, 9 * DAY, model="other")], memory)
+    assert len(memory.keys("series:")) == 1
+    parts = to.convert([point(5, 9 * DAY + 60, start=0)], memory)
+    told = next(one for part in parts for one in part.value if ("model", "big") in one.labels)
+    assert [value for _, value in told.samples] == [0, 0, 0, 0, 5]
+    assert told.start_ms > (NOON + 2 * DAY * SECOND) // 1_000_000  # the last that may have been said of the old one
+
+
+def test_memory_is_bounded_however_many_series_come() -> None:
+    """New models, sessions and senders every day for three months."""
+    memory, to = Notes(), made()
+    most = 0
+    for day in range(90):
+        agent = {"agent": "pi", "call_id": f"c{day}", "model": f"m{day}"}
+        run = step(day + 1, "prompt", 0, day * DAY, day * DAY + 10, session_id=f"s{day}", session={"agent": "pi"})
+        given = [point(1, day * DAY, f"s{day}", model=f"m{day}"), call(day, day * DAY, **agent), *items(run)]
+        to.convert(given, memory)
+        most = max(most, len(memory)) if day < 45 else most
+    # What is remembered of points themselves stays for thirty days after their last.
+    assert len(memory) <= most
+    assert len(memory.keys("series:")) < 40 * 10
+    assert len(memory.keys("session:")) <= 9
+
+
+def test_a_clock_that_runs_ahead_forgets_nothing_of_others() -> None:
+    memory, to = Notes(), made()
+    to.convert([point(100, 10)], memory)
+    to.convert([point(1, 20, model="other"), point(1, 400 * DAY, "s2", model="ahead")], memory)
+    assert last(to.convert([point(1, 60)], memory), "used_tokens_total", model="big") == 101

@@ -20,6 +20,7 @@ from tachograph.forwarders.prometheus_series import Gain
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN
 
 PREFIX: Final = "call:"
+_SESSION: Final = "session:"
 KEEP_NS: Final = 7 * 24 * 3600 * 1_000_000_000  # a call that changes after that is not looked at again
 PI: Final = "pi"
 _PI_JOB: Final = "pi-coding-agent"  # as its own metrics have it
@@ -177,12 +178,11 @@ class Calls:
 
     def _session(self, step: Step, labels: dict[str, str]) -> Iterator[Gain]:
         """How long the session has lasted, once for each: at its first prompt, and what is added by later ones."""
-        key = f"session:{step.session_id}"
-        packed = self._memory.get(key)
+        key = _SESSION + step.session_id
         start_ns = int(step.session.get("start_ns") or step.start_ns)
-        before = msgspec.msgpack.decode(packed, type=float) if packed else None
+        before, end_ns = _lasted(self._memory.get(key))
         lasted = max((step.end_ns - start_ns) / _S, before or 0.0)
-        self._memory.put(key, msgspec.msgpack.encode(lasted))
+        self._memory.put(key, msgspec.msgpack.encode((lasted, max(step.end_ns, end_ns))))
         gain = self._timed("pi.session.duration", "s", SESSION_BOUNDS, lasted, labels, step)
         if before is not None:
             gain.sum, gain.count, gain.counts = lasted - before, 0, ()
@@ -244,9 +244,20 @@ def _error_type(row: Row) -> str:
     return str(found)[:_ERROR_CHARS]
 
 
+def _lasted(packed: bytes | None) -> tuple[float | None, int]:
+    """How long a session was said to have lasted, None where nothing was, and when its last prompt ended."""
+    if not packed:
+        return None, 0
+    told = msgspec.msgpack.decode(packed, type=float | tuple[float, int])
+    return told if isinstance(told, tuple) else (told, 0)  # it was a number alone before
+
+
 def forget(memory: Memory, now_ns: int) -> None:
-    """Forget calls that ended long ago."""
+    """Forget calls and sessions that ended long ago."""
     for key in memory.keys(PREFIX):
         packed = memory.get(key)
         if packed and msgspec.msgpack.decode(packed, type=_Told).end_ns < now_ns - KEEP_NS:
+            memory.put(key, None)
+    for key in memory.keys(_SESSION):
+        if _lasted(memory.get(key))[1] < now_ns - KEEP_NS:
             memory.put(key, None)

@@ -54,12 +54,15 @@ class Scrapes:
     def _awake(self) -> Iterator[tuple[_Key, Kept]]:
         """The series that changed within a day."""
         since_ms = self._clock() // 1_000_000 - ALIVE_MAX_MS
+        known: set[_Key] = set()
         for number, memory in enumerate(self._memories):
             for name, kept in remembered(memory):
+                known.add((number, name))
                 if kept.changed_ms >= since_ms:
                     yield (number, name), kept
                 else:
                     self._left[number, name] = kept
+        self._left = {key: kept for key, kept in self._left.items() if key in known}
 
     def _before(self, key: _Key, kept: Kept) -> Kept:
         """What a series was before it could be seen."""

@@ -3,7 +3,8 @@
 Many senders add to one series once their ids are no labels any more, so every total is kept here, and what came in adds
 its difference. Samples are made of the records' own times: at most one in 15 seconds. Before a value that comes after a
 silence, the old value is said again, so that `rate` and `increase` see when it changed; and while anything comes, every
-series of the last day is said once a minute, so that no panel loses it.
+series of the last day is said once a minute, so that no panel loses it. What has not changed for eight days is
+forgotten: if it comes back, it is a counter that begins anew, which every query takes for what it is.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ STEP_MS: Final = 15_000  # between two samples of a series
 FILLED: Final = 4  # samples of the old value before a new one that comes after a silence
 ALIVE_MS: Final = 60_000  # between two samples of a series that does not change
 ALIVE_MAX_MS: Final = 86_400_000  # since its last change
+FORGET_MS: Final = 8 * ALIVE_MAX_MS  # longer than a call is remembered, which may change what it added
 PREFIX: Final = "series:"
 _ALIVE: Final = "alive"
+_SWEPT: Final = "swept"
+_SWEEP_MS: Final = 3_600_000
 
 
 class Gain(Struct):
@@ -130,12 +134,14 @@ class Streams:
         self._memory = memory
         self._kept: dict[str, Kept] = {}
         self._pending: dict[str, _Pending] = {}
+        self._earliest_ms = 0  # of what is worked in: the clock of one sender may be far ahead
         self.made: dict[int, list[Series]] = {}  # by index of the record
 
     def add(self, gain: Gain, index: int) -> None:
         """Work a gain in; what it makes is sent with the record of this index."""
         key = _key(gain)
         ms = gain.time_ns // 1_000_000
+        self._earliest_ms = min(ms, self._earliest_ms or ms)
         kept = self._of(key, gain, ms)
         if gain.is_stale:
             self._flush(key)
@@ -159,7 +165,8 @@ class Streams:
             if packed is not None:
                 self._kept[key] = msgspec.msgpack.decode(packed, type=Kept)
             else:
-                start = gain.start_ns // 1_000_000 or ms
+                # Not before what may have been said of it until it was forgotten.
+                start = max(gain.start_ns // 1_000_000 or ms, ms - FORGET_MS + 2 * ALIVE_MAX_MS)
                 self._kept[key] = Kept(
                     gain.names, gain.type, gain.labels, gain.unit, gain.help, min(start, ms - 1), bounds=gain.bounds
                 )
@@ -201,6 +208,18 @@ class Streams:
         self._keep_alive(index, now_ms)
         for key, kept in self._kept.items():
             self._memory.put(PREFIX + key, msgspec.msgpack.encode(kept))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Once in an hour of the records' time, forget the series that have not changed for long."""
+        now_ms = self._earliest_ms
+        packed = self._memory.get(_SWEPT)
+        if packed is not None and abs(now_ms - msgspec.msgpack.decode(packed, type=int)) < _SWEEP_MS:
+            return
+        self._memory.put(_SWEPT, msgspec.msgpack.encode(now_ms))
+        for key, kept in remembered(self._memory):
+            if max(kept.changed_ms, kept.start_ms) < now_ms - FORGET_MS:
+                self._memory.put(key, None)
 
     def _keep_alive(self, index: int, now_ms: int) -> None:
         packed = self._memory.get(_ALIVE)
