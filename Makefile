@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-clients test-e2e screenshots lint format bench golden dashboards clean
+.PHONY: help setup run test test-code test-clients test-e2e screenshots lint format bench golden dashboards clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +10,9 @@ STAMP := $(VENV)/.tachograph-installed
 FIND_PYTHON = for p in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
 	  if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; exit 0; fi; \
 	done; exit 1
+
+# The tests start this program by the hundred: what Python has compiled is kept, also where it is told not to.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -31,11 +34,13 @@ $(STAMP): pyproject.toml
 run: setup ## start it; an empty store shows a demo until real data comes
 	$(BIN)/tachograph up --demo
 
-test: setup lint ## everything that has to be true before a commit
-	$(BIN)/pytest -n auto -m "not clients and not e2e"
+test: setup lint test-code test-e2e ## everything that has to be true before a commit
+
+test-code: setup ## all tests without a browser
+	$(BIN)/pytest -n auto --dist worksteal -m "not clients and not e2e"
 
 test-e2e: setup ## the pages in Chromium: every link, keys, accessibility, hostile content
-	$(BIN)/pytest -n 2 --dist worksteal tests/e2e
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -rs tests/e2e
 
 screenshots: setup ## every page, light and dark, wide and narrow, into build/screenshots
 	PYTHONPATH=tests:tests/forwarders $(BIN)/python tests/e2e/screenshots.py

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 # No test depends on timing: a busy machine must not turn a true property into a failure.
 settings.register_profile("tachograph", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("repeatable", settings.get_profile("tachograph"), derandomize=True, database=None)
 settings.load_profile("tachograph")
 
 

@@ -43,16 +43,19 @@ def pages(site: str) -> dict[str, str]:
         links = re.findall(rf'href="(/{kind}s/[^"?#]+)"', httpx.get(site + below).text)
         found[kind] = links[0]
     found["trace"] = re.findall(r'href="(/traces/[^"?#]+)"', httpx.get(site + found["session"]).text)[0]
-    sessions = re.findall(r'href="/sessions/([^"?#]+)"', httpx.get(site + "/sessions?order=cost").text)[:3]
+    orders = ("cost", "prompts", "calls")
+    sessions = [
+        re.findall(r'href="/sessions/([^"?#]+)"', httpx.get(f"{site}/sessions?order={o}").text)[0] for o in orders
+    ]
     return found | {
         "tool": "/tools?tool=bash",
         "model": "/models?name=gpt-5.1",
         "results": "/search?q=README",
-        "sql-answer": "/sql?" + urlencode({"q": "select agent, count(*) as calls from calls group by agent"}),
+        "sql-answer": "/sql?" + urlencode({"query": "select agent, count(*) as calls from calls group by agent"}),
         "compare": "/compare",
         "compare-sessions": "/compare/sessions?" + urlencode([("id", one) for one in sessions]),
         "api": "/api",
-        "no-such-page": "/no-such-page",
+        "no-such-session": "/sessions/no-such-session",
         "wrong-filter": "/calls?q=nonsense%3A%3A%28",
     }
 
@@ -90,7 +93,7 @@ def _sites(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield server.web, {"destinations-told": "/destinations"}
     with _serving(folder / "new") as new:
         yield new.web, {f"new-{name}": address for name, address in menu().items()}
-    with _serving(folder / "token", TACHOGRAPH_WEB_TOKEN="a token of sixteen or more signs") as asking:
+    with _serving(folder / "token", TACHOGRAPH_WEB_TOKEN="a-token-of-sixteen-or-more-signs") as asking:
         yield asking.web, {"login": "/login"}
 
 

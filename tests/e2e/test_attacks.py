@@ -32,6 +32,13 @@ ALIVE = """() => {
   };
   return [...document.querySelectorAll("*")].filter(isAlive).map((one) => one.outerHTML.slice(0, 200));
 }"""
+# The step that is selected, as soon as its panel is there and none of those seen before.
+PANEL_OF_ANOTHER = """(seen) => {
+  const node = new URL(location.href).searchParams.get("node");
+  const isShown = [...document.querySelectorAll("#panel a[download]")].some((one) => one.href.endsWith(`node=${node}`));
+  return isShown && !seen.includes(node) ? node : false;
+}"""
+CALLS = "all => all.map((one) => one.pathname).filter((path) => path.startsWith('/calls/'))"
 REFUSED = re.compile(r": (400|414) for |status of (400|414) ")
 RECORDS = [*ATTACKS, "megabyte"]
 
@@ -51,26 +58,20 @@ def test_an_attack_is_text(site: Served, chromium: Browser, name: str) -> None:
         check(tab, "trace")
         session = page.locator(".crumb a").first.get_attribute("href")
         page.focus("#fall")
-        seen = set()
+        seen: set[str] = set()
+        calls: list[str] = []
         for _ in range(3):
             page.keyboard.press("ArrowDown")
-            page.wait_for_function("""() => {
-              const row = document.querySelector('#fall [aria-selected="true"]');
-              return row && document.querySelector("#panel h2");
-            }""")
-            page.wait_for_load_state("load")
+            seen.add(page.wait_for_function(PANEL_OF_ANOTHER, arg=[*seen]).json_value())
             check(tab, "panel")
-            seen.add(page.evaluate("new URL(location.href).searchParams.get('node')"))
+            calls += page.locator("#panel a").evaluate_all(CALLS)
         assert len(seen) == 3
-        calls = page.locator('#panel a[href^="/calls/"]')
-        call = calls.first.get_attribute("href") if calls.count() else None
-        assert session
+        assert session and calls
         tab.open(session)
         page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
         check(tab, "session")
-        if call:
-            tab.open(call)
-            check(tab, "call")
+        tab.open(calls[0])
+        check(tab, "call")
 
 
 @pytest.mark.parametrize("address", [*MENU, "/sessions?range=all&order=start", "/calls?range=24h"])
