@@ -60,7 +60,7 @@ def point(
     model: str = "big",
     **more: Any,
 ) -> Item:
-    source, model = Source({"service.name": "pi", "session.id": session}), more.pop("model", "big")
+    source = Source({"service.name": "pi", "session.id": session})
     told: dict[str, Any] = {
         "unit": "tokens", "temporality": temporality, "is_monotonic": True, "start_ns": NOON + start * SECOND,
         "value": value, **more,
