@@ -28,7 +28,7 @@ from tachograph.hooks.openclaw_run import (
     when,
 )
 from tachograph.hooks.openclaw_telling import Line, Telling, alone, is_compaction
-from tachograph.hooks.pi_run import digest, short
+from tachograph.hooks.spans import digest, short
 from tachograph.lines import Page, read_lines, record, time_ns, told, words
 from tachograph.model import Batch
 from tachograph.vocabulary import truth, whole

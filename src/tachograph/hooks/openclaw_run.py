@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
-from tachograph.hooks.pi_run import digest, folder_name, resource_of, short
+from tachograph.hooks.spans import digest, folder_name, resource_of, short
 from tachograph.lines import time_ns, words
 from tachograph.model import Attributes, Meaning
 from tachograph.vocabulary import IDENTITY, text

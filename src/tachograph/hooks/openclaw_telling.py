@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Any
 
 from tachograph.hooks.openclaw_run import NAME, Call, Chat, Process, Request, Tool, Turn, meaning_of, when
-from tachograph.hooks.pi_run import digest, short
-from tachograph.hooks.pi_telling import CLIENT, INTERNAL, IS_OPEN, told_of
+from tachograph.hooks.spans import (
+    ATTEMPTS_MAX,
+    CLIENT,
+    ERROR,
+    FAILED,
+    HTTP_STATUS,
+    INTERNAL,
+    IS_OPEN,
+    MESSAGE_MAX,
+    conventions,
+    digest,
+    filled,
+    short,
+    take_cost,
+    told_of,
+    usage_of,
+)
 from tachograph.lines import SCOPES, Page, record, time_ns, told, words
 from tachograph.model import (
     MODEL_CALL,
@@ -21,18 +35,10 @@ from tachograph.model import (
     Meaning,
     Source,
     Span,
-    Usage,
 )
-from tachograph.vocabulary import FINISH_REASONS, provider, tokens, whole
+from tachograph.vocabulary import FINISH_REASONS, provider, whole
 
 Line = dict[str, Any]
-
-_ERROR: Final = 2  # OTLP StatusCode
-_MESSAGE_MAX: Final = 2000
-_ATTEMPTS_MAX: Final = 100
-# A failed attempt's message begins with the HTTP status: `429 Rate limit reached`.
-_STATUS: Final = re.compile(r"^\s*([45]\d\d)\b")
-_FAILED: Final = ("error", "aborted")
 
 
 class Telling:
@@ -62,7 +68,7 @@ class Telling:
             span_id=above,
             origin="hook",
             meaning=meaning or meaning_of(self.process, chat, STEP),
-            contents=_some(contents),
+            contents=filled(contents),
         )
         self.page.events.append(made)
         return made
@@ -105,7 +111,7 @@ class Telling:
         meaning.operation, meaning.tool_name, meaning.tool_call_id = "execute_tool", tool.name, call_id
         meaning.is_error = line.get("isError") is True
         if meaning.is_error:
-            meaning.error_message = words(line.get("error"))[:_MESSAGE_MAX]
+            meaning.error_message = words(line.get("error"))[:MESSAGE_MAX]
             meaning.error_type = "tool_error"
         attributes: Attributes = {
             "gen_ai.operation.name": "execute_tool",
@@ -152,7 +158,7 @@ class Telling:
         meaning.ttft_ns = whole(end.get("firstByteMs"), 1_000_000)
         _outcome(meaning, end, message)
         is_aside = is_compaction(call.start.get("r"))
-        meaning.attempt = None if is_aside else min(request.failures + 1, _ATTEMPTS_MAX)
+        meaning.attempt = None if is_aside else min(request.failures + 1, ATTEMPTS_MAX)
         request.failures = request.failures + 1 if meaning.is_error and meaning.error_type != "aborted" else 0
         attributes = {
             "openclaw.call.id": short(call.start.get("callId")),
@@ -162,7 +168,7 @@ class Telling:
             "openclaw.request_bytes": whole(end.get("requestBytes")),
             "openclaw.response_bytes": whole(end.get("responseBytes")),
             "openclaw.error_category": short(end.get("errorCategory")),
-            **_conventions(meaning),
+            **conventions(meaning),
         }
         name = f"chat {meaning.request_model}".rstrip()
         output = told("output", message.get("content"))
@@ -191,11 +197,9 @@ class Telling:
         meaning.response_model = answered if answered != meaning.request_model else ""
         meaning.response_id = short(message.get("responseId"))
         usage = record(message.get("usage"))
-        meaning.usage = _usage(usage)
-        cost = record(usage.get("cost"))
-        if total := whole(cost.get("total"), 1_000_000_000):
-            is_billed = cost.get("totalFromProvider") is True
-            meaning.cost_nanousd, meaning.cost_kind = total, "billed" if is_billed else "source_estimate"
+        reasoning = usage.get("reasoningTokens")
+        meaning.usage = usage_of(usage, usage.get("reasoning") if reasoning is None else reasoning)
+        take_cost(meaning, record(usage.get("cost")))
         return meaning
 
     def _span(
@@ -220,17 +224,13 @@ class Telling:
             start_ns=start,
             end_ns=max(start, end),
             attributes=told_of(attributes),
-            status_code=_ERROR if meaning.is_error else 0,
+            status_code=ERROR if meaning.is_error else 0,
             status_message=meaning.error_message if meaning.is_error else "",
             meaning=meaning,
-            contents=_some(contents),
+            contents=filled(contents),
         )
         self.page.spans.append(span)
         return span
-
-
-def _some(contents: tuple[Content, ...]) -> list[Content] | None:
-    return [content for content in contents if any(content.pieces)] or None
 
 
 def _place(chat: Chat) -> Attributes:
@@ -241,57 +241,20 @@ def _outcome(meaning: Meaning, end: Line, message: Line) -> None:
     """How a call ended; zeros of one that failed stand for tokens that nobody told."""
     stop = words(message.get("stop"))
     meaning.finish_reason = FINISH_REASONS.get(stop.lower(), short(stop))
-    if stop not in _FAILED and (stop or end.get("outcome") != "error"):
+    if stop not in FAILED and (stop or end.get("outcome") != "error"):
         return
     kind = short(end.get("failureKind"))
     error = words(message.get("error"))
-    status = _STATUS.match(error) or _STATUS.match(words(message.get("errorCode")))
+    status = HTTP_STATUS.match(error) or HTTP_STATUS.match(words(message.get("errorCode")))
     meaning.is_error = True
     meaning.finish_reason = meaning.finish_reason or "error"
     meaning.http_status = int(status[1]) if status else None
-    meaning.error_message = error[:_MESSAGE_MAX]
+    meaning.error_message = error[:MESSAGE_MAX]
     is_aborted = stop == "aborted" or kind == "aborted"
     meaning.error_type = "aborted" if is_aborted else status[1] if status else kind or stop or "error"
     usage = meaning.usage
     if usage is not None and not usage.input_total and not usage.output:
         meaning.usage = None
-
-
-def _usage(given: Line) -> Usage | None:
-    reasoning = given.get("reasoningTokens")
-    return tokens(
-        {
-            "input": given.get("input"),
-            "output": given.get("output"),
-            "cache_read": given.get("cacheRead"),
-            "cache_write": given.get("cacheWrite"),
-            "cache_write_1h": given.get("cacheWrite1h"),
-            "reasoning": given.get("reasoning") if reasoning is None else reasoning,
-        },
-        is_input_inclusive=False,
-        is_output_inclusive=True,
-    )
-
-
-def _conventions(meaning: Meaning) -> Attributes:
-    usage = meaning.usage or Usage()
-    return {
-        "gen_ai.operation.name": meaning.operation,
-        "gen_ai.provider.name": meaning.provider,
-        "gen_ai.request.model": meaning.request_model,
-        "gen_ai.response.model": meaning.response_model,
-        "gen_ai.response.id": meaning.response_id,
-        "gen_ai.conversation.id": meaning.session_id,
-        "gen_ai.response.finish_reasons": [meaning.finish_reason] if meaning.finish_reason else "",
-        "http.response.status_code": meaning.http_status,
-        "error.type": meaning.error_type,
-        "gen_ai.response.time_to_first_chunk": None if meaning.ttft_ns is None else meaning.ttft_ns / 1e9,
-        "gen_ai.usage.input_tokens": usage.input_total,
-        "gen_ai.usage.output_tokens": usage.output,
-        "gen_ai.usage.cache_read.input_tokens": usage.cache_read,
-        "gen_ai.usage.cache_creation.input_tokens": usage.cache_write,
-        "gen_ai.usage.reasoning.output_tokens": usage.reasoning,
-    }
 
 
 def is_compaction(run: Any) -> bool:

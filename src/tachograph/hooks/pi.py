@@ -10,8 +10,9 @@ import msgspec
 
 from tachograph.config import Surroundings
 from tachograph.hooks import pi_calls, pi_steps
-from tachograph.hooks.pi_run import SESSIONS_MAX, Run, State, carry, process_of, restored, run_of, short
+from tachograph.hooks.pi_run import SESSIONS_MAX, Run, State, carry, process_of, restored, run_of
 from tachograph.hooks.pi_telling import Telling
+from tachograph.hooks.spans import short
 from tachograph.lines import Page, read_lines, record, time_ns
 from tachograph.model import Batch, Event, Meaning
 from tachograph.vocabulary import whole

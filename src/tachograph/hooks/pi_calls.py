@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
-from tachograph.hooks.pi_run import EVENTS_MAX, EXCHANGES_MAX, Exchange, Run, digest, short
-from tachograph.hooks.pi_telling import CLIENT, Telling, happening, told_of
+from tachograph.hooks.pi_run import EVENTS_MAX, EXCHANGES_MAX, Exchange, Run
+from tachograph.hooks.pi_telling import Telling, happening
+from tachograph.hooks.spans import (
+    ATTEMPTS_MAX,
+    CLIENT,
+    FAILED,
+    HTTP_STATUS,
+    MESSAGE_MAX,
+    conventions,
+    digest,
+    short,
+    take_cost,
+    told_of,
+    usage_of,
+)
 from tachograph.lines import items, record, time_ns, told, words
-from tachograph.model import MODEL_CALL, Attributes, Content, Meaning, Span, Usage
-from tachograph.vocabulary import FINISH_REASONS, provider, tokens, truth, whole
+from tachograph.model import MODEL_CALL, Attributes, Content, Meaning, Span
+from tachograph.vocabulary import FINISH_REASONS, provider, truth, whole
 
 Line = dict[str, Any]
-
-# A failed attempt's message begins with the HTTP status: `429 {...}`, `503: {...}`.
-_STATUS: Final = re.compile(r"^\s*([45]\d\d)\b")
-_FAILED: Final = ("error", "aborted")
-_MESSAGE_MAX: Final = 2000
-_ATTEMPTS_MAX: Final = 100
 
 
 def request(telling: Telling, run: Run, line: Line, t: int) -> None:
@@ -76,7 +82,7 @@ def _request_id(line: Line) -> str:
 def answered(telling: Telling, run: Run, line: Line, t: int) -> None:
     """The end of an attempt: an answer, or how it failed."""
     stop = words(line.get("stop"))
-    is_failed = stop in _FAILED
+    is_failed = stop in FAILED
     sent = time_ns(line.get("timestamp"))
     own = _attempts(telling, run, is_failed, t, run.above_steps)
     meaning = meaning_of(telling, run, line)
@@ -95,7 +101,7 @@ def answered(telling: Telling, run: Run, line: Line, t: int) -> None:
         meaning.request_id = own.request_id or meaning.request_id
     if is_failed:
         _fail(meaning, words(line.get("error")), stop)
-    meaning.attempt = min(run.failures + 1, _ATTEMPTS_MAX)
+    meaning.attempt = min(run.failures + 1, ATTEMPTS_MAX)
     run.failures = run.failures + 1 if stop == "error" else 0
     attributes = {**run.asked, "pi.stop_reason": stop, "pi.thinking_level": short(line.get("thinking")) or run.thinking}
     content = told("output", line.get("content"))
@@ -117,8 +123,8 @@ def entered(telling: Telling, run: Run, line: Line, t: int) -> None:
 def _fail(meaning: Meaning, error: str, stop: str) -> None:
     """How an attempt failed."""
     meaning.is_error = True
-    meaning.error_message = error[:_MESSAGE_MAX]
-    status = _STATUS.match(error)
+    meaning.error_message = error[:MESSAGE_MAX]
+    status = HTTP_STATUS.match(error)
     if status:
         meaning.http_status = int(status[1])
     is_told = meaning.http_status is not None and meaning.http_status >= 400
@@ -138,7 +144,7 @@ def _attempts(telling: Telling, run: Run, is_failed: bool, t: int, above: str, k
         meaning.http_status, meaning.request_id = exchange.status, exchange.request_id
         meaning.error_type = str(exchange.status) if exchange.status is not None else exchange.error
         meaning.finish_reason = "error"
-        meaning.attempt = min(run.failures + 1, _ATTEMPTS_MAX)
+        meaning.attempt = min(run.failures + 1, ATTEMPTS_MAX)
         run.failures += 1
         end = exchange.end_ns or t
         meaning.duration_ns = max(0, end - exchange.start_ns)
@@ -160,30 +166,11 @@ def meaning_of(telling: Telling, run: Run, given: Line) -> Meaning:
     meaning.provider = provider(short(given.get("provider"))) or run.provider
     meaning.request_model = short(given.get("model")) or run.model
     usage = record(given.get("usage"))
-    meaning.usage = _usage(usage)
+    meaning.usage = usage_of(usage, usage.get("reasoning"))
     if meaning.usage is not None and not meaning.usage.input_total and not meaning.usage.output:
         meaning.usage = None  # zeros stand for "never told": no call goes without any tokens
-    cost = usage.get("cost")
-    total = whole(record(cost).get("total") if isinstance(cost, dict) else cost, 1_000_000_000)
-    if total:
-        is_billed = record(cost).get("totalFromProvider") is True
-        meaning.cost_nanousd, meaning.cost_kind = total, "billed" if is_billed else "source_estimate"
+    take_cost(meaning, usage.get("cost"))
     return meaning
-
-
-def _usage(given: Line) -> Usage | None:
-    return tokens(
-        {
-            "input": given.get("input"),
-            "output": given.get("output"),
-            "cache_read": given.get("cacheRead"),
-            "cache_write": given.get("cacheWrite"),
-            "cache_write_1h": given.get("cacheWrite1h"),
-            "reasoning": given.get("reasoning"),
-        },
-        is_input_inclusive=False,
-        is_output_inclusive=True,
-    )
 
 
 def _call(
@@ -200,32 +187,8 @@ def _call(
     """The span of a model call, named and described as the GenAI conventions say."""
     span_id = digest(8, run.span_id, *key)
     name = f"chat {meaning.request_model}".rstrip()
-    described = {**attributes, **_conventions(meaning)}
+    described = {**attributes, **told_of({**conventions(meaning), "pi.attempt": meaning.attempt})}
     return telling.span(run, span_id, above, name, start, end, described, meaning, *contents, kind=CLIENT)
-
-
-def _conventions(meaning: Meaning) -> Attributes:
-    usage = meaning.usage
-    found = {
-        "gen_ai.operation.name": meaning.operation,
-        "gen_ai.provider.name": meaning.provider,
-        "gen_ai.request.model": meaning.request_model,
-        "gen_ai.response.model": meaning.response_model,
-        "gen_ai.response.id": meaning.response_id,
-        "gen_ai.conversation.id": meaning.session_id,
-        "gen_ai.response.finish_reasons": [meaning.finish_reason] if meaning.finish_reason else "",
-        "http.response.status_code": meaning.http_status,
-        "error.type": meaning.error_type,
-        "gen_ai.response.time_to_first_chunk": None if meaning.ttft_ns is None else meaning.ttft_ns / 1e9,
-        "pi.attempt": meaning.attempt,
-    }
-    if usage is not None:
-        found["gen_ai.usage.input_tokens"] = usage.input_total
-        found["gen_ai.usage.output_tokens"] = usage.output
-        found["gen_ai.usage.cache_read.input_tokens"] = usage.cache_read
-        found["gen_ai.usage.cache_creation.input_tokens"] = usage.cache_write
-        found["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning
-    return told_of(found)
 
 
 def _take_usage(telling: Telling, run: Run, meaning: Meaning, start: int, end: int) -> None:
@@ -300,17 +263,17 @@ def compaction_failed(telling: Telling, run: Run, line: Line, t: int) -> None:
     """No summary came about: what was asked of the provider are failed calls."""
     error = words(line.get("error"))
     is_aborted = line.get("aborted") is True
-    facts = {"pi.compaction.reason": short(line.get("reason")), "error.message": error[:_MESSAGE_MAX]}
+    facts = {"pi.compaction.reason": short(line.get("reason")), "error.message": error[:MESSAGE_MAX]}
     telling.event(run, "session.compaction_failed", t, facts, span_id=run.above_asides)
     start = run.aside_ns or t
     own = _attempts(telling, run, True, t, run.above_asides, "compaction")
-    if own is not None or _STATUS.match(error):
+    if own is not None or HTTP_STATUS.match(error):
         meaning = meaning_of(telling, run, line)
         if own is not None:
             meaning.http_status, meaning.request_id = own.status, own.request_id
         _fail(meaning, error, "aborted" if is_aborted else "error")
         meaning.finish_reason = "error"
-        meaning.attempt = min(run.failures + 1, _ATTEMPTS_MAX)
+        meaning.attempt = min(run.failures + 1, ATTEMPTS_MAX)
         attributes: Attributes = {"pi.call.kind": "compaction"}
         telling.add(_call(telling, run, run.above_asides, ("compaction", t), start, t, meaning, attributes))
     run.failures = run.aside_ns = 0

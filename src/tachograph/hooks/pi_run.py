@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct, field
 
+from tachograph.hooks.spans import digest, folder_name, resource_of, short
 from tachograph.lines import items, record, time_ns, words
 from tachograph.model import Attributes
 from tachograph.vocabulary import IDENTITY, provider, text, whole
@@ -24,7 +23,6 @@ EVENTS_MAX: Final = 50
 EXCHANGES_MAX: Final = 100
 # Sub-agents of sub-agents.
 DEPTH_MAX: Final = 8
-NAME_MAX: Final = 512
 _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
 _FIRST_LINE_BYTES: Final = 1_000_000
 
@@ -151,23 +149,12 @@ class State(Struct, omit_defaults=True):
     runs: dict[str, Run] = field(default_factory=dict)
 
 
-def short(value: Any) -> str:
-    """A name or id, as much of it as one can be long: what is remembered has to stay small."""
-    return words(value)[:NAME_MAX]
-
-
 def restored(told: dict[str, Any]) -> State:
     """The state of an earlier reading; an empty one where it is of a shape that is no longer known."""
     try:
         return msgspec.convert(told.get("spool") or {}, State)
     except msgspec.ValidationError:
         return State()
-
-
-def digest(size_bytes: int, *parts: str | int) -> str:
-    """An id that follows from what it stands for: the same for any reading, in any pieces."""
-    told = "\0".join(map(str, parts)).encode("utf-8", "replace")
-    return blake2b(told, digest_size=size_bytes).hexdigest()
 
 
 def trace_of(session: str, open_ns: int, pid: str) -> str:
@@ -222,17 +209,6 @@ def _identify(process: Process, line: dict[str, Any]) -> None:
     found["project"] = found["project"] or folder_name(process.cwd)
     del found["session_id"]
     process.identity = {name: value for name, value in found.items() if value}
-
-
-def folder_name(path: str) -> str:
-    """The last part of a path, of any system."""
-    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
-
-
-def resource_of(told: str) -> dict[str, str]:
-    """The pairs of OTEL_RESOURCE_ATTRIBUTES: `key=value`, a comma between them, values percent-encoded."""
-    pairs = (pair.partition("=") for pair in told.split(",") if "=" in pair)
-    return {key.strip(): unquote(value.strip()) for key, _, value in pairs if key.strip()}
 
 
 Parent = tuple[str, str, int, str]  # session id, tool call id, time of the first line, pid

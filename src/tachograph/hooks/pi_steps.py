@@ -10,15 +10,13 @@ from tachograph.hooks.pi_run import (
     EVENTS_MAX,
     Run,
     Tool,
-    digest,
-    folder_name,
     open_prompt,
     open_tool,
     open_turn,
-    short,
     use_model,
 )
-from tachograph.hooks.pi_telling import IS_OPEN, Telling, happening, told_of
+from tachograph.hooks.pi_telling import Telling, happening
+from tachograph.hooks.spans import IS_OPEN, digest, folder_name, short, told_of
 from tachograph.lines import record, time_ns, told, words
 from tachograph.model import FORK, PROMPT, SESSION, SUBAGENT, TOOL_RUN, TURN, Attributes
 from tachograph.vocabulary import truth, whole

@@ -6,17 +6,14 @@ from bisect import bisect_left
 from typing import Final
 
 from tachograph.hooks.pi_run import Process, Run
+from tachograph.hooks.spans import ERROR, INTERNAL, filled
 from tachograph.lines import SCOPES, Page
 from tachograph.model import STEP, Attributes, Content, Event, Meaning, Point, Source, Span
 
 # OTLP
-INTERNAL: Final = 1
-CLIENT: Final = 3
-_ERROR: Final = 2
 _DELTA: Final = 1
 # The bucket bounds that OpenTelemetry's SDKs use where nobody names others.
 BOUNDS: Final = (0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10000)
-IS_OPEN: Final = "tachograph.is_open"
 
 
 class Telling:
@@ -94,12 +91,12 @@ class Telling:
             start_ns=start_ns,
             end_ns=max(start_ns, end_ns),
             attributes=attributes,
-            status_code=_ERROR if is_failed else 0,
+            status_code=ERROR if is_failed else 0,
             status_message=meaning.error_message if is_failed else "",
             events=list(events) if events else None,
             links=list(links) if links else None,
             meaning=meaning,
-            contents=_told(contents),
+            contents=filled(contents),
         )
 
     def add(self, span: Span) -> None:
@@ -147,7 +144,7 @@ class Telling:
                 span_id=span_id or run.above_steps,
                 origin="hook",
                 meaning=meaning or self.meaning(run),
-                contents=_told(contents),
+                contents=filled(contents),
             )
         )
 
@@ -191,15 +188,6 @@ class Telling:
         )
 
 
-def _told(contents: tuple[Content, ...]) -> list[Content] | None:
-    return [content for content in contents if any(content.pieces)] or None
-
-
 def happening(name: str, when_ns: int, attributes: Attributes) -> Attributes:
     """An event on a span."""
     return {"time_ns": when_ns, "name": name, "attributes": attributes, "dropped": 0}
-
-
-def told_of(attributes: Attributes) -> Attributes:
-    """The attributes that have a value."""
-    return {name: value for name, value in attributes.items() if value is not None and value != ""}
