@@ -334,3 +334,11 @@ def test_a_new_store_says_on_every_page_what_to_do(tmp_path: Path) -> None:
         browser = filled.client(empty)
         for path, *_ in NAVIGATION:
             assert "Nothing recorded yet" in browser.get(str(path)).text, path
+
+
+def test_a_page_that_is_not_there_says_why_and_where_to_look(browser: TestClient, store: DuckStore) -> None:
+    told = browser.get('/sessions/gone-"42')
+    assert told.status_code == 404 and "<title>404" in told.text and "may be forgotten" in told.text
+    found = re.search(r'href="(/search\?[^"]+)"', told.text)
+    assert found and browser.get(html.unescape(found[1])).status_code == 200
+    assert "Look for it" not in browser.get("/nothing").text

@@ -160,6 +160,7 @@ def render(site: Site, request: Request, template: str, status: int = 200, **val
         zone=look.zone,
         now_ns=look.now_ns,
         path=request.url.path,
+        status=status,
         **(_told(site.reader) | {key: values.pop(key) for key in ("has_demo", "is_new") if key in values}),
         has_login=site.has_login,
         carried=carried(request),
