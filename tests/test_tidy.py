@@ -20,7 +20,7 @@ PACKAGE = "tachograph"
 # Lowest first. A piece is a module or folder directly in the package; it may import lower rungs and itself.
 LADDER: tuple[frozenset[str], ...] = (
     frozenset({"", "errors", "model", "scan"}),  # "" is the package itself: its version
-    frozenset({"config", "telemetry", "vocabulary"}),
+    frozenset({"config", "telemetry", "vocabulary", "footprint"}),
     frozenset({"lines", "otlp_messages", "destinations"}),
     frozenset(
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from datetime import datetime
 from hashlib import blake2b
 from io import BufferedReader
@@ -18,6 +19,7 @@ from tachograph.vocabulary import whole
 
 # Read at most this much at once, so that a history of any size needs bounded memory.
 PIECE_BYTES: Final = 8 * 1024 * 1024
+_piece_bytes: Final = ContextVar("piece_bytes", default=PIECE_BYTES)
 # A line longer than this is left out: what is in it could not be kept, and reading it would take several times as much.
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 # The beginning of a file, by which a rewritten one is told from a grown one.
@@ -142,7 +144,7 @@ def read_decoded(
             if size < position.offset or _head(begin, position.offset) != position.head:
                 position = Position()
             file.seek(position.offset)
-            piece = _piece(file)
+            piece = _piece(file, _piece_bytes.get())
     except OSError as error:
         raise Rejected(f"{path.name}: cannot be read: {error.strerror}") from error
     page = Page(agent, path, position.state, origin)
@@ -168,7 +170,7 @@ def read_packed(path: Path, since: str, agent: str, understand: Understand[dict[
             if _head(begin, position.offset) != position.head:
                 position = Position()
             _skip(file, position.offset - len(begin))
-            piece = begin[position.offset :] + _piece(file)
+            piece = begin[position.offset :] + _piece(file, PIECE_BYTES)
             is_all = not file.read(1)
     except OSError as error:
         raise Rejected(f"{path.name}: cannot be read: {error.strerror}") from error
@@ -216,10 +218,15 @@ def _understood(
     return batch
 
 
-def _piece(file: BinaryIO) -> bytes:
-    """The next piece of a file: more than PIECE_BYTES only where a single line is longer, and never without bound."""
-    piece = file.read(PIECE_BYTES)
-    if b"\n" in piece or len(piece) < PIECE_BYTES:
+def read_at_once(size_bytes: int) -> None:
+    """Have this thread read pieces of that size from here on; packed files are read as ever."""
+    _piece_bytes.set(size_bytes)
+
+
+def _piece(file: BinaryIO, size_bytes: int) -> bytes:
+    """The next piece of a file: more than that only where a single line is longer, and never without bound."""
+    piece = file.read(size_bytes)
+    if b"\n" in piece or len(piece) < size_bytes:
         return piece
     return piece + file.readline(LINE_BYTES_MAX - len(piece))
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
+from tachograph import footprint
 from tachograph.config import OTLP_HTTP, Address, Settings, surroundings
 from tachograph.errors import ConfigError
 from tachograph.telemetry import Telemetry, say
@@ -41,6 +40,11 @@ LOOK_S: Final = 5.0  # how often housekeeping looks whether it is quiet
 LOOKS_PER_ROUND: Final = 720  # an hour: retention, and tidying even where it was never quiet
 STOP_S: Final = 10.0  # for answers under way when it stops; senders wait 10 s by default (OTEL_EXPORTER_OTLP_TIMEOUT)
 KEEP_ALIVE_S: Final = 125  # longer than the longest usual export interval (60 s): no race with a sender's next request
+# What a relay reads of files at once, and has on its way to the store: little, nobody waits for it.
+RELAY_PIECE_BYTES: Final = 256 * 1024
+RELAY_FLIGHT_BYTES: Final = 512 * 1024
+RELAY_REPORTS: Final = 1000  # that the ledger works off at once
+RELAY_REQUEST_BYTES: Final = 512 * 1024  # to a destination, about
 DECODERS: Final = 2  # threads for long bodies: decoding holds the interpreter lock, more would only wait
 TOKEN_HINT: Final = "openssl rand -hex 32   # then set {env} to what it prints, or {name} in tachograph.toml"
 
@@ -48,8 +52,8 @@ TOKEN_HINT: Final = "openssl rand -hex 32   # then set {env} to what it prints, 
 class Server:
     """All that runs in one process; `stop` may be called at any time and more than once.
 
-    `is_relay`: nobody has asked for it, so it has no pages, reaches nobody but this machine, and leaves doors closed
-    that another program has.
+    `is_relay`: nobody has asked for it, so it has no pages, reaches nobody but this machine, leaves doors closed that
+    another program has, stays small, and has the ledger work only for who asks or is sent what it makes.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Server:
 
     def _start(self, opened: ExitStack) -> None:
         from tachograph.ledger import settle
+        from tachograph.ledger.working import REPORTS_MAX
         from tachograph.pipeline import Road, Settled, stages
 
         settings = self.settings
@@ -104,15 +109,21 @@ class Server:
         self.road = Road(
             self.store,
             stages(settings.content),
-            partial(settle, self.store, lambda call: self.prices.price(call)),
+            partial(
+                settle,
+                self.store,
+                lambda call: self.prices.price(call),
+                reports_max=RELAY_REPORTS if self.is_relay else REPORTS_MAX,
+            ),
             time.monotonic_ns,
             self.telemetry,
             settings.queue_bytes_max,
             has_demo=has_demo(self.store),
+            settles=not self.is_relay,
         )
         opened.callback(self.road.close)
         self.reader = Settled(self.store, self.road.settler)
-        housekeeping = Housekeeping(self.store, settings, self._clock)
+        housekeeping = Housekeeping(self.store, settings, self._clock, self._tidied)
         opened.callback(housekeeping.close)
         self._open_doors(opened)
         self._forward(opened)
@@ -137,9 +148,12 @@ class Server:
         if routes:
             progress = Progress(settings.home / FILE_NAME)
             feeds = routing.feeds_from(self.store)
-            self.forwarding = Forwarding(routes, feeds, self.store, progress, self.telemetry, self._clock)
+            bytes_max = RELAY_REQUEST_BYTES if self.is_relay else None
+            self.forwarding = Forwarding(routes, feeds, self.store, progress, self.telemetry, self._clock, bytes_max)
             scraped = [one.destination.name for one in routes if one.destination.options.get("scrape")]
             self._metrics = self._scraped(progress, scraped) if scraped else None  # before anything new is counted
+            if self.forwarding.needs_ledger:
+                self.road.settler.keep_up()
             self.forwarding.start()
             opened.callback(self.forwarding.close)
 
@@ -162,8 +176,12 @@ class Server:
 
     def _follow(self, opened: ExitStack) -> None:
         """Read what agents write into files, once all that may fail has gone well."""
+        from tachograph.lines import PIECE_BYTES
         from tachograph.pipeline import Follower, chosen
+        from tachograph.pipeline.following import FLIGHT_BYTES
         from tachograph.registry import HOOKS, TRANSCRIPTS
+
+        self._tidied()
 
         if kinds := chosen((*HOOKS, *TRANSCRIPTS), self.settings.follow, self.settings.is_personal):
             self.follower = Follower(
@@ -174,9 +192,17 @@ class Server:
                 surroundings(self.settings),
                 time.monotonic_ns,
                 self._clock,
+                flight_bytes_max=RELAY_FLIGHT_BYTES if self.is_relay else FLIGHT_BYTES,
+                piece_bytes=RELAY_PIECE_BYTES if self.is_relay else PIECE_BYTES,
             )
             self.follower.start()
             opened.callback(self.follower.close)
+
+    def _tidied(self) -> None:
+        """Let go of what was needed so far."""
+        footprint.give_back()
+        if self.is_relay:
+            footprint.give_back_code()
 
     def _open_doors(self, opened: ExitStack) -> None:
         from tachograph.receivers.intake import Intake
@@ -341,7 +367,8 @@ class HttpDoor:
 class Housekeeping:
     """A thread that tidies the store when it is quiet, and forgets what is older or larger than wanted."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], int], tidied: Callable[[], None]) -> None:
+        self._tidied = tidied
         self._store = store
         self._settings = settings
         self._clock = clock
@@ -364,7 +391,7 @@ class Housekeeping:
                     self._forget()
                 if is_due or (sequence == seen != tidied):
                     self._store.tidy()
-                    give_back_memory()
+                    self._tidied()
                     tidied = sequence
             except Exception as error:  # noqa: BLE001 - the thread has to live: the cause may go away
                 say("warning", f"housekeeping: {type(error).__name__}: {error}")
@@ -375,13 +402,6 @@ class Housekeeping:
         if days is not None or bytes_max is not None:
             before_ns = None if days is None else self._clock() - days * DAY_NS
             self._store.forget(before_ns, bytes_max)
-
-
-def give_back_memory() -> None:
-    """Let the system have what is free: the C library of Linux keeps it otherwise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def open_store(settings: Settings, clock: Callable[[], int] = time.time_ns) -> Store:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from tachograph import footprint
 from tachograph.cli import running
 from tachograph.cli.arguments import settings
 from tachograph.errors import ConfigError
@@ -25,7 +26,8 @@ EXAMPLES = ("tachograph relay", "tachograph relay --idle 30m")
 _IDLE: Final = "5m"
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # It writes little at a time and is asked little; a server has more.
-_MEMORY_BYTES: Final = 32 << 20
+_MEMORY_BYTES: Final = 24 << 20
+_CODE_BYTES: Final = 32 << 20  # of libraries in memory: what work of the same kind uses again and again
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = settings(arguments)
     if running.find(chosen.home) is not None:
         return 0
+    footprint.stay_small()  # before it has threads
     from tachograph import server
     from tachograph.cli.up import where
 
@@ -49,9 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print(f"tachograph: relaying into {chosen.home}; Ctrl-C stops it", file=sys.stderr)
 
+    is_idle = idle_for(idle_s, time.monotonic)
+
+    def is_over(started: Server) -> bool:
+        footprint.give_back_code(beyond_bytes=_CODE_BYTES)
+        return is_idle(started)
+
     sized = chosen if chosen.memory_bytes else replace(chosen, memory_bytes=_MEMORY_BYTES)
     try:
-        server.run(sized, ready, is_relay=True, is_over=idle_for(idle_s, time.monotonic))
+        server.run(sized, ready, is_relay=True, is_over=is_over)
     except ConfigError:
         if running.is_free(chosen.home):
             raise

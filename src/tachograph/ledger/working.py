@@ -30,9 +30,9 @@ class Shelf(Reader, Protocol):
     def settle(self, settlement: Settlement) -> None: ...
 
 
-def settle(store: Shelf, price: Callable[[Call], None]) -> bool:
+def settle(store: Shelf, price: Callable[[Call], None], reports_max: int = REPORTS_MAX) -> bool:
     """Work off one part of what is not yet settled; True while more may be left."""
-    todo = store.unsettled(REPORTS_MAX)
+    todo = store.unsettled(reports_max)
     if todo.until <= todo.since:
         return False
     settlement = Settlement(until=todo.until)

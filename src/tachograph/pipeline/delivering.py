@@ -43,6 +43,7 @@ class Delivery:
         jitter: Callable[[], float],
         *,
         parts_max: int | None = None,
+        bytes_max: int | None = None,
         hold_ns: int = 0,
     ) -> None:
         self.name = name
@@ -53,6 +54,7 @@ class Delivery:
         self._clock = clock
         self._jitter = jitter
         self._parts_max = min(parts_max or forwarder.parts_max, forwarder.parts_max)
+        self._bytes_max = min(bytes_max or forwarder.bytes_max, forwarder.bytes_max)
         self._hold_ns = hold_ns
         self._round: _Round | None = None
         self._is_unkept = False  # the last time that something should have been kept, it could not
@@ -199,7 +201,7 @@ class Delivery:
             piece: list[Part] = []
             size = 0
             for part in gathered.pop(route):
-                if piece and (len(piece) >= self._parts_max or size + part.size_bytes > self.forwarder.bytes_max):
+                if piece and (len(piece) >= self._parts_max or size + part.size_bytes > self._bytes_max):
                     yield route, piece
                     piece, size = [], 0
                 piece.append(part)

@@ -15,7 +15,7 @@ import msgspec
 
 from tachograph.config import Surroundings
 from tachograph.errors import Busy, ConfigError, TachographError
-from tachograph.lines import position_of
+from tachograph.lines import PIECE_BYTES, position_of, read_at_once
 from tachograph.model import Batch
 from tachograph.pipeline import spools
 from tachograph.pipeline.watching import SECOND_NS, Clock, Watch, WatchedFile
@@ -111,8 +111,9 @@ class Follower:
 
     `submit` is the road; `positions` what the store knows of files. `clock` only goes forward, `wall_clock` is that of
     the files' times; `queued_bytes` says how much waits on the road, of whomever. `busy_s` is how long it leaves the
-    road alone that has no room, and at most to others. The position of a file goes with its
-    data, and its next piece is read once that is durable, so nothing is lost and nothing is read twice.
+    road alone that has no room, and at most to others. A piece has `piece_bytes`, and of those on their way there are
+    `flight_bytes_max`. The position of a file goes with its data, and its next piece is read once that is durable, so
+    nothing is lost and nothing is read twice.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Follower:
         wall_clock: Clock,
         flight_bytes_max: int = FLIGHT_BYTES,
         busy_s: float = BUSY_S,
+        piece_bytes: int = PIECE_BYTES,
     ) -> None:
         self._submit = submit
         self._load = positions
@@ -135,6 +137,7 @@ class Follower:
         self._wall_clock = wall_clock
         self._flight_bytes_max = flight_bytes_max
         self._busy_s = busy_s
+        self._piece_bytes = piece_bytes
         self._watch = Watch(kinds, where, clock)
         self._positions = Positions({})
         self._pending: list[tuple[int, int, WatchedFile]] = []
@@ -185,6 +188,7 @@ class Follower:
         self._sweep()
 
     def _run(self) -> None:
+        read_at_once(self._piece_bytes)
         while not self._is_closing.is_set():
             try:
                 self.round()

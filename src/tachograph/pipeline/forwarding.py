@@ -54,7 +54,10 @@ class Standing(Struct):
 
 
 class Forwarding:
-    """The threads of all destinations that are enabled; `clock` gives nanoseconds."""
+    """The threads of all destinations that are enabled; `clock` gives nanoseconds.
+
+    `request_bytes_max` bounds requests where a destination would take larger ones.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Forwarding:
         progress: Progress,
         telemetry: Telemetry,
         clock: Callable[[], int],
+        request_bytes_max: int | None = None,
     ) -> None:
         self._reader = reader
         self._progress = progress
@@ -81,7 +85,8 @@ class Forwarding:
                     clock,
                     random.random,
                     parts_max=route.destination.parts_max,
-                    hold_ns=HOLD_NS if {CALLS, STEPS} & set(route.forwarder.feeds) else 0,
+                    bytes_max=request_bytes_max,
+                    hold_ns=HOLD_NS if _needs_ledger(route) else 0,
                 ),
                 telemetry,
                 self._is_closing,
@@ -89,6 +94,11 @@ class Forwarding:
             )
             for route in routes
         ]
+
+    @property
+    def needs_ledger(self) -> bool:
+        """Whether some destination is sent what is made of calls."""
+        return any(_needs_ledger(runner.route) for runner in self._runners)
 
     def start(self) -> None:
         """Begin to send."""
@@ -116,6 +126,10 @@ class Forwarding:
             )
             for runner in self._runners
         ]
+
+
+def _needs_ledger(route: Route) -> bool:
+    return bool({CALLS, STEPS} & set(route.forwarder.feeds))
 
 
 class _Runner:

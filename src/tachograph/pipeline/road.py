@@ -53,8 +53,9 @@ class Road:
     """Takes batches from any thread, commits those that wait together, and keeps the ledger up to date.
 
     `settle` works one portion of what was committed into calls and says whether more is left. `clock` only goes
-    forward (nanoseconds). `has_demo`: the store holds the demo, which goes with the first real commit. The road owns
-    two threads from here until `close`; the store belongs to the caller, who closes it after the road.
+    forward (nanoseconds). `has_demo`: the store holds the demo, which goes with the first real commit. `settles`: the
+    ledger is kept up to date without being asked. The road owns two threads from here until `close`; the store belongs
+    to the caller, who closes it after the road.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Road:
         telemetry: Telemetry,
         queue_bytes_max: int,
         has_demo: bool = False,
+        settles: bool = True,
     ) -> None:
         self._store = store
         self._stages = tuple(stages)
@@ -79,7 +81,7 @@ class Road:
         self._expected = 0
         self._gather_s = 0.0
         self._changed = threading.Condition()
-        self.settler = Settler(store, settle, clock, telemetry)
+        self.settler = Settler(store, settle, clock, telemetry, settles)
         self._writer = threading.Thread(target=self._write, name="road-writer", daemon=True)
         self._writer.start()
 

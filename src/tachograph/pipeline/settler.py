@@ -28,9 +28,13 @@ class Settler:
 
     While commits go on, settling has a tenth of the time, counted as credit that grows with the clock; a reader who
     comes when it is used up is answered as of the last settlement, which is then seconds old at most.
+
+    `is_eager`: without being asked. Else it settles for readers only, until `keep_up`.
     """
 
-    def __init__(self, store: Store, settle: Callable[[], bool], clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(
+        self, store: Store, settle: Callable[[], bool], clock: Clock, telemetry: Telemetry, is_eager: bool = True
+    ) -> None:
         self._store = store
         self._settle = settle
         self._clock = clock
@@ -40,6 +44,7 @@ class Settler:
         self._credit_ns = CREDIT_NS
         self._credited_ns = clock()
         self._is_behind = False  # a reader waited in vain: let the next ones not wait too
+        self._is_eager = is_eager
         self._noticed = 0
         self._is_closing = threading.Event()
         self._changed = threading.Condition()
@@ -53,6 +58,15 @@ class Settler:
 
     def notice(self) -> None:
         """Something was committed."""
+        if self._is_eager:
+            self._wake()
+
+    def keep_up(self) -> None:
+        """Settle all that comes from now on, and what came before."""
+        self._is_eager = True
+        self._wake()
+
+    def _wake(self) -> None:
         with self._changed:
             self._noticed += 1
             self._changed.notify()
@@ -74,7 +88,7 @@ class Settler:
         except Exception as error:  # noqa: BLE001 - whoever asks gets the answer that there is
             say("warning", f"settling: {type(error).__name__}: {error}")
         self._is_behind = True
-        self.notice()  # whatever is left is the thread's
+        self._wake()  # whatever is left is the thread's
         return False
 
     def close(self) -> None:
@@ -83,7 +97,8 @@ class Settler:
         with self._changed:
             self._changed.notify()
         self._thread.join(CLOSE_S)
-        self.catch_up(CLOSING_SETTLES_NS)
+        if self._is_eager:
+            self.catch_up(CLOSING_SETTLES_NS)
 
     def _credit(self) -> int:
         """The time that settling may take now."""
@@ -116,7 +131,7 @@ class Settler:
 
     def _run(self) -> None:
         """The settler thread; begins with what an earlier process left."""
-        seen = -1
+        seen = -1 if self._is_eager else 0
         while not self._is_closing.is_set():
             with self._changed:
                 while self._noticed == seen and not self._is_closing.is_set():
