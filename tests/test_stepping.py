@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 
 from fillings import NOON, SECOND, Filling, price
 from recordings import CAPTURES, MANIFEST, prepared, requests, transcripts
@@ -16,9 +17,12 @@ from tachograph.destinations import Destination
 from tachograph.errors import ConfigError
 from tachograph.forwarders.contract import AGAIN, Item, Step
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Event, Meaning, Span, Usage
+from tachograph.pipeline.feeding import Calls
+from tachograph.pipeline.gathering import Gathered
 from tachograph.pipeline.placing import KEEP_NS
-from tachograph.pipeline.stepping import QUIET_NS, Steps
-from tachograph.scan import Scan
+from tachograph.pipeline.stepping import Steps
+from tachograph.pipeline.waiting import GROWN, LONG_RECORDS, QUIET_NS, WAIT_NS_MAX, WAIT_NS_PER_RECORD, Waiting
+from tachograph.scan import Agg, Any_, Columns, Field, Match, Scan
 from tachograph.store.contract import Store
 from tachograph.store.duckdb import open_store
 from tachograph.tree import session_tree
@@ -343,3 +347,179 @@ def test_what_was_told_of_a_session_is_forgotten_long_after(bench: Bench) -> Non
     bench.done()
     bench.told()
     assert bench.memory.keys("steps:told:") == ["steps:told:s2"]
+
+
+# -- calls that become others ------------------------------------------------------------------------------------------
+
+
+def calls(bench: Bench, since: int) -> list[tuple[str, str]]:
+    """What the feed of calls gives of the commits after `since`: id and session."""
+    feed = Calls(bench.store, Destination("acme", "loki", "acme"), ("seq", "call_id", "session_id"))
+    read = feed.read(since, bench.store.sequence(), bench.memory)
+    rows = [item.record for some in read for item in some]
+    assert all(isinstance(row, dict) for row in rows)
+    return [(row["call_id"], row["session_id"]) for row in rows if isinstance(row, dict)]
+
+
+@pytest.mark.parametrize("takes_changes", [True, False])
+def test_a_call_whose_trace_gets_a_session_later_is_told_again(tmp_path: Path, takes_changes: bool) -> None:
+    with closing(Bench(tmp_path / "store", takes_changes=takes_changes)) as bench:
+        bench.span(2, MODEL_CALL, 1, 1, 4, session_id="", is_call=True, response_model="big", usage=USED)
+        bench.done()
+        first, call = bench.told(), calls(bench, 0)
+        assert [(one.role, one.session_id) for one in first] == [(MODEL_CALL, f"trace:{TRACE}")]
+        before = bench.store.sequence()
+        bench.span(1, PROMPT, prompt_id="p1")
+        bench.done()
+        assert calls(bench, before) == [(call[0][0], "s1")]
+        again = [one for one in bench.told() if one.role == MODEL_CALL]
+        assert [(one.session_id, one.span_id) for one in again] == [("s1", first[0].span_id)] * takes_changes
+        bench.span(3, TOOL_RUN, 1, 5, 6)
+        bench.done()
+        assert calls(bench, bench.store.sequence() - 1) == []
+
+
+def test_a_call_that_changed_while_nobody_was_there_is_told_once(bench: Bench) -> None:
+    bench.span(2, MODEL_CALL, 1, 1, 4, session_id="", is_call=True, response_model="big", usage=USED)
+    bench.done()
+    bench.span(1, PROMPT, prompt_id="p1")
+    bench.done()
+    assert len(calls(bench, 0)) == 1
+    assert names(bench.told()) == ["prompt 1", "model_call 2"]
+
+
+# -- long sessions -----------------------------------------------------------------------------------------------------
+
+
+def test_a_long_session_waits_and_is_told_all(bench: Bench) -> None:
+    bench.span(1, PROMPT)
+    for number in range(2, LONG_RECORDS + 2):
+        bench.span(number, TOOL_RUN, 1, tool_name="bash")
+    bench.done()
+    assert len(bench.told()) == LONG_RECORDS + 1
+    number = LONG_RECORDS + 2
+    bench.now_ns += SECOND
+    bench.span(number, TOOL_RUN, 1, 2, 3, tool_name="bash")
+    bench.done()
+    assert bench.told() == []
+    assert not bench.feed.is_due(bench.now_ns, bench.memory)
+    bench.now_ns += SECOND
+    bench.span(number + 1, TOOL_RUN, 1, 3, 4, tool_name="bash")
+    bench.done()
+    assert bench.told() == []
+    bench.now_ns += (LONG_RECORDS + 1) * WAIT_NS_PER_RECORD
+    assert bench.feed.is_due(bench.now_ns, bench.memory)
+    told = steps(bench.feed.due(bench.now_ns, bench.cursor, bench.memory))
+    assert names(told) == [f"tool_run {number}", f"tool_run {number + 1}"]
+    assert not bench.feed.is_due(bench.now_ns, bench.memory)
+
+
+def looked(records: int, pending: bool = False) -> Waiting:
+    """What is remembered after a look at a session of so many records, at 0."""
+    waiting = Waiting(Notes())
+    waiting.looked("s1", records, 0, (QUIET_NS, 1) if pending else None)
+    return waiting
+
+
+def test_a_short_session_never_waits() -> None:
+    assert not looked(LONG_RECORDS - 1).has_to_wait("s1", 2, 1, 0)
+
+
+def test_a_long_session_waits_for_a_time_that_its_length_sets() -> None:
+    waiting = looked(2 * LONG_RECORDS)
+    due_ns = 2 * LONG_RECORDS * WAIT_NS_PER_RECORD
+    assert waiting.has_to_wait("s1", 2, 1, 0)
+    assert waiting.has_to_wait("s1", 3, 1, due_ns - 1)
+    assert not waiting.is_due(due_ns - 1)
+    assert list(waiting.long_due(due_ns)) == [("s1", 3)]
+    assert not looked(2 * LONG_RECORDS).has_to_wait("s1", 4, 1, due_ns)
+    assert not looked(10**9).has_to_wait("s1", 4, 1, WAIT_NS_MAX)
+
+
+def test_a_long_session_that_has_grown_by_a_good_part_does_not_wait() -> None:
+    waiting = looked(4 * LONG_RECORDS)
+    assert waiting.has_to_wait("s1", 2, 4 * LONG_RECORDS // GROWN - 1, 1)
+    assert not waiting.has_to_wait("s1", 3, 1, 2)
+
+
+def test_what_goes_on_while_it_waits_is_not_quiet() -> None:
+    waiting = looked(100 * LONG_RECORDS, pending=True)
+    assert waiting.quiet_due(QUIET_NS, 9) == [("s1", 1)]
+    assert waiting.has_to_wait("s1", 2, 1, QUIET_NS - 1)
+    assert waiting.quiet_due(QUIET_NS, 9) == []
+    assert waiting.quiet_due(2 * QUIET_NS, 9) == [("s1", 2)]
+
+
+def test_who_need_not_wait_any_more_is_forgotten() -> None:
+    notes = Notes()
+    waiting = Waiting(notes)
+    waiting.looked("s1", LONG_RECORDS, 0, None)
+    waiting.keep(1)
+    assert notes.keys() == ["steps:long"]
+    assert Waiting(notes).has_to_wait("s1", 2, 1, 1)
+    waiting.keep(LONG_RECORDS * WAIT_NS_PER_RECORD)
+    assert notes.keys() == []
+
+
+# -- many sessions at once ---------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """A store that counts what it is asked."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.sql, self.texts, self.sequence = store, store.sql, store.texts, store.sequence
+        self.asked = 0
+
+    def scan(self, scan: Scan) -> Columns:
+        self.asked += 1
+        return self.store.scan(scan)
+
+
+def filled(bench: Bench) -> list[str]:
+    """Sessions of several recordings, those of traces and of sub-agents among them."""
+    made = [name for name in sorted(MANIFEST) if not name.startswith(("pi-spool-073", "pi-spool-15"))]
+    for name in made[:: max(1, len(made) // 12)]:
+        bench.store.commit([*of(name, requests), *of(name, transcripts)])
+    for number in range(20, 30):
+        bench.filling.call(trace_id=f"{number:032x}", usage=USED)
+    bench.span(1, PROMPT)
+    bench.span(2, TOOL_RUN, 1, 1, 9, tool_name="task", tool_call_id="t1")
+    child = Meaning(role=PROMPT, session_id="s2", agent="pi", parent_session_id="s1", lineage="subagent")
+    bench.filling.event("prompt", child, [Content("prompt", "prompt", ["look"])], NOON + 2 * SECOND)
+    bench.done()
+    return [str(one) for one in bench.store.scan(Scan("sessions", {"id": "session_id"})).data["id"]]
+
+
+def test_trees_of_many_sessions_are_the_same_for_a_part_of_the_questions(bench: Bench) -> None:
+    sessions = filled(bench)
+    assert len(sessions) > 15
+    one_by_one, at_once = Counted(bench.store), Counted(bench.store)
+    gathered = Gathered(at_once, sessions, records_max=10_000)
+    for session_id in sessions:
+        assert to_builtins(session_tree(gathered, session_id)) == to_builtins(session_tree(one_by_one, session_id))
+    assert at_once.asked * 4 < one_by_one.asked
+
+
+def test_questions_of_another_kind_are_asked_as_they_are(bench: Bench) -> None:
+    sessions = filled(bench)
+    gathered = Gathered(bench.store, sessions, records_max=10_000)
+    mine, seq = Match("session_id", "=", sessions[0]), {"seq": "seq"}
+    asked = [
+        Scan("spans", {"n": Agg("count")}, (mine,)),
+        Scan("spans", {"n": Agg("max", "seq")}, (mine,)),
+        Scan(
+            "spans", {"n": Agg("max", "seq"), "role": "role"}, (mine,), group_by=("role",), order_by=(("role", False),)
+        ),
+        Scan("spans", dict(seq), (mine, Match("start_ns", "<=", Field("end_ns"))), order_by=(("seq", False),)),
+        Scan("spans", dict(seq), (Any_((mine, Match("session_id", "=", ""))),), order_by=(("seq", True),), limit=3),
+        Scan("spans", dict(seq), (mine, Match("seq", ">", 1)), order_by=(("seq", False),), limit=2, offset=1),
+        Scan("spans", dict(seq), (Match("session_id", "in", ["", sessions[0]]),), order_by=(("seq", False),)),
+        Scan("spans", dict(seq), (Match("session_id", "=", "nobody's"),)),
+        Scan("spans", dict(seq), (Match("session_id", "in", []),)),
+        Scan("spans", dict(seq), (mine, Match("seq", "<", 0))),
+        Scan("spans", {"n": Agg("min", "seq")}, (mine, Match("seq", "<", 0))),
+        Scan("sessions", {"id": "session_id"}, order_by=(("id", False),)),
+    ]
+    for one in asked:
+        assert gathered.scan(one) == bench.store.scan(one), one

@@ -21,7 +21,8 @@ from tachograph.forwarders.contract import AGAIN, Item, Step
 from tachograph.forwarders.otlp_genai import Conventions
 from tachograph.forwarders.temporality import CUMULATIVE, DELTA
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Point, Span
-from tachograph.pipeline.stepping import QUIET_NS, Steps
+from tachograph.pipeline.stepping import Steps
+from tachograph.pipeline.waiting import QUIET_NS
 from tachograph.receivers import otlp as receiver
 from tachograph.scan import Agg, Match, Scan
 from tachograph.store.contract import Store

@@ -15,7 +15,8 @@ from tachograph.destinations import Destination
 from tachograph.errors import ConfigError
 from tachograph.forwarders.contract import Item, Step
 from tachograph.model import MODEL_CALL, Batch
-from tachograph.pipeline.stepping import QUIET_NS, Steps
+from tachograph.pipeline.stepping import Steps
+from tachograph.pipeline.waiting import QUIET_NS
 from tachograph.store.duckdb import open_store
 
 GOLDEN = Path(__file__).parents[1] / "data" / "forwarders"

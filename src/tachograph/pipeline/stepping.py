@@ -3,40 +3,67 @@
 A session's steps stand in one trace for each thing that stands alone, usually a prompt: the trace that was recorded,
 where one was, else one of the prompt's own. A step is told when it is over. Of a prompt that is not known before the
 next one comes, or before the session has been quiet for a minute; until then it is pending, and looked at again.
+A long session is not looked at in every window: see waiting.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from tachograph.destinations import Destination
 from tachograph.forwarders.contract import AGAIN, Item, Memory, Step
 from tachograph.model import MODEL_CALL, SUBAGENT
 from tachograph.pipeline import privacy
 from tachograph.pipeline.feeding import fit_call, of_changes, of_window
+from tachograph.pipeline.gathering import Gathered
 from tachograph.pipeline.placing import Placed, Told, forget, is_step, place, sessions_of
 from tachograph.pipeline.telling import with_texts
+from tachograph.pipeline.waiting import QUIET_NS, Waiting
 from tachograph.questions.lookup import CALL_COLUMNS, SESSION_COLUMNS
 from tachograph.scan import Agg, Bucket, Match, Reader, Scan
 from tachograph.tree import Node, Tree, session_tree
 
-QUIET_NS: Final = 60_000_000_000  # then nothing more is awaited of a session
 QUIET_AT_ONCE: Final = 200  # sessions of one round: what is remembered of them is kept together
 _DEPTH: Final = 8  # sub-agents of sub-agents
 _AT_ONCE: Final = 1000  # values of one condition
 _LOOKS_AT_ONCE: Final = 100  # sessions, and
+_RECORDS_AT_ONCE: Final = 10_000  # spans and events of theirs, and
 _NODES_AT_ONCE: Final = 2000  # nodes of their trees, that are read and told together
+_FEW: Final = 3  # fewer sessions are read one by one
 _REACHED: Final = "steps:reached"
-_PENDING: Final = "steps:pending"
 _LONELY: Final = "call:"  # a call that no source names a session of is a session of its own
 _UNTOLD: Final = frozenset(("seq", "reports", "provenance", "price_note"))  # of a call: they change without news
 
 Row = dict[str, Any]
-_Pending = dict[str, tuple[int, int]]  # session -> when it is quiet, and the commit that touched it last
+
+
+class _Touch(Struct):
+    """What a window told of a session: the last commit that did, and how many spans and events."""
+
+    seq: int = 0
+    records: int = 0
+
+    def add(self, other: _Touch) -> None:
+        self.seq, self.records = max(self.seq, other.seq), self.records + other.records
+
+
+class _Look(Struct):
+    """One look at a session: why, and up to which commit."""
+
+    session_id: str
+    seq: int
+    until: int
+    until_ns: int  # when that one was made
+    memory: Memory
+    waiting: Waiting
+    is_again: bool = False
+    is_quiet: bool = False
 
 
 class Steps:
@@ -53,58 +80,62 @@ class Steps:
             memory.put(AGAIN, b"1")
         else:
             memory.put(_REACHED, msgspec.msgpack.encode(until))
-        pending, until_ns = _pending(memory), self._time_ns(until)
-        touched = self._touched(since, until)
-        ordered = sorted(touched.items(), key=lambda one: (one[1], one[0]))
+        waiting, until_ns = Waiting(memory), self._time_ns(until)
+        looks: dict[str, int] = {}
+        for session_id, touch in self._touched(since, until).items():
+            if is_again or not waiting.has_to_wait(session_id, touch.seq, touch.records, until_ns):
+                looks[session_id] = touch.seq
+        if not is_again:
+            looks = {**dict(waiting.long_due(until_ns)), **looks}
+        ordered = sorted(looks.items(), key=lambda one: (one[1], one[0]))
         yield from self._sessions(
-            [_Look(name, seq, until, until_ns, memory, pending, is_again=is_again) for name, seq in ordered]
+            [_Look(name, seq, until, until_ns, memory, waiting, is_again=is_again) for name, seq in ordered]
         )
         if is_again:
             return
-        yield from self._quiet(until_ns, until, memory, pending)
-        _keep(memory, pending)
+        yield from self._quiet(until_ns, until, memory, waiting)
+        waiting.keep(until_ns)
         forget(memory, until_ns)
 
     def is_due(self, until_ns: int, memory: Memory) -> bool:
         """Whether a step is over since nothing came for so long; `until_ns`: everything before was read."""
-        return any(due_ns <= until_ns for due_ns, _ in _pending(memory).values())
+        return Waiting(memory).is_due(until_ns)
 
     def due(self, until_ns: int, until: int, memory: Memory) -> Iterator[list[Item]]:
         """The steps that are over since nothing came for so long; `until`: the last commit that was read."""
-        pending = _pending(memory)
-        yield from self._quiet(until_ns, until, memory, pending)
-        _keep(memory, pending)
+        waiting = Waiting(memory)
+        yield from self._quiet(until_ns, until, memory, waiting)
+        long = [_Look(name, seq, until, until_ns, memory, waiting) for name, seq in waiting.long_due(until_ns)]
+        yield from self._sessions(long)
+        waiting.keep(until_ns)
 
-    def _quiet(self, until_ns: int, until: int, memory: Memory, pending: _Pending) -> Iterator[list[Item]]:
-        due = sorted((due_ns, session_id) for session_id, (due_ns, _) in pending.items() if due_ns <= until_ns)
+    def _quiet(self, until_ns: int, until: int, memory: Memory, waiting: Waiting) -> Iterator[list[Item]]:
+        due = waiting.quiet_due(until_ns, QUIET_AT_ONCE)
         yield from self._sessions(
-            [
-                _Look(session_id, pending.pop(session_id)[1], until, until_ns, memory, pending, is_quiet=True)
-                for _, session_id in due[:QUIET_AT_ONCE]
-            ]
+            [_Look(name, seq, until, until_ns, memory, waiting, is_quiet=True) for name, seq in due]
         )
 
     # -- which sessions ------------------------------------------------------------------------------------------------
 
-    def _touched(self, since: int, until: int) -> dict[str, int]:
-        """The sessions that the window told of, each with the last commit that did; sub-agents' by who started them."""
-        found: dict[str, int] = {}
-        traces: dict[str, int] = {}
+    def _touched(self, since: int, until: int) -> dict[str, _Touch]:
+        """The sessions that the window told of, sub-agents' by who started them."""
+        found: defaultdict[str, _Touch] = defaultdict(_Touch)
+        traces: defaultdict[str, _Touch] = defaultdict(_Touch)
         for table, column, where in (
             *((table, "seq", of_window(since, until)) for table in ("spans", "events", "reports", "calls")),
             ("calls", "changed_seq", of_changes(since, until)),
         ):
             select: dict[str, str | Agg | Bucket] = {"session_id": "session_id", "trace_id": "trace_id"}
-            select["seq"] = Agg("max", column)
+            select["seq"], select["records"] = Agg("max", column), Agg("count")
             asked = Scan(table, select, where, group_by=("session_id", "trace_id"))
             for row in self._reader.scan(asked).rows():
                 into, name = (found, row["session_id"]) if row["session_id"] else (traces, row["trace_id"])
                 if name:
-                    into[name] = max(into.get(name, 0), row["seq"])
+                    into[name].add(_Touch(row["seq"], row["records"] if table in ("spans", "events") else 0))
         for trace_id, session_id in self._sessions_of_traces(sorted(traces)):
-            found[session_id] = max(found.get(session_id, 0), traces[trace_id])
+            found[session_id].add(traces[trace_id])
         for call_id, seq in self._lonely(since, until):
-            found[_LONELY + call_id] = seq
+            found[_LONELY + call_id].add(_Touch(seq))
         return self._roots(found)
 
     def _sessions_of_traces(self, traces: list[str]) -> Iterator[tuple[str, str]]:
@@ -120,7 +151,7 @@ class Steps:
             for row in self._reader.scan(asked).rows():
                 yield row["call_id"], row["seq"]
 
-    def _roots(self, touched: dict[str, int]) -> dict[str, int]:
+    def _roots(self, touched: Mapping[str, _Touch]) -> dict[str, _Touch]:
         """The sessions with those of sub-agents replaced by the ones that they stand in."""
         above: dict[str, str] = {}
         wanted = sorted(touched)
@@ -137,10 +168,9 @@ class Steps:
                 break
             wanted = sorted(set(parents))
         known = self._known(set(above.values()))
-        found: dict[str, int] = {}
-        for session_id, seq in touched.items():
-            root = _root(session_id, above, known)
-            found[root] = max(found.get(root, 0), seq)
+        found: defaultdict[str, _Touch] = defaultdict(_Touch)
+        for session_id, touch in touched.items():
+            found[_root(session_id, above, known)].add(touch)
         return found
 
     def _known(self, wanted: Iterable[str]) -> set[str]:
@@ -155,21 +185,29 @@ class Steps:
     def _sessions(self, looks: list[_Look]) -> Iterator[list[Item]]:
         """What is told of sessions, in order; what many of them need is read for all of them at once."""
         for at in range(0, len(looks), _LOOKS_AT_ONCE):
-            some = looks[at : at + _LOOKS_AT_ONCE]
-            rows = self._session_rows(some)
-            trees: list[tuple[_Look, Row, Tree]] = []
-            held = 0
-            for look in some:
+            rows = self._session_rows(looks[at : at + _LOOKS_AT_ONCE])
+            mine: list[tuple[_Look, Row]] = []
+            for look in looks[at : at + _LOOKS_AT_ONCE]:
                 row = rows.get(look.session_id) or self._row(look.session_id)
-                if not self._is_mine(row):
-                    continue
-                tree = self._tree(look.session_id)
-                if trees and held + tree.nodes > _NODES_AT_ONCE:
-                    yield from self._told(trees)
-                    trees, held = [], 0
-                trees.append((look, row, tree))
-                held += tree.nodes
-            yield from self._told(trees)
+                if self._is_mine(row):
+                    mine.append((look, row))
+                else:
+                    look.waiting.left(look.session_id)
+            for some in _groups(mine):
+                yield from self._grown(some)
+
+    def _grown(self, looks: Sequence[tuple[_Look, Row]]) -> Iterator[list[Item]]:
+        reader = self._reader if len(looks) < _FEW else _gathered(self._reader, [look for look, _ in looks])
+        trees: list[tuple[_Look, Row, Tree]] = []
+        held = 0
+        for look, row in looks:
+            tree = _tree(reader, look.session_id)
+            if trees and held + tree.nodes > _NODES_AT_ONCE:
+                yield from self._told(trees)
+                trees, held = [], 0
+            trees.append((look, row, tree))
+            held += tree.nodes
+        yield from self._told(trees)
 
     def _told(self, trees: Sequence[tuple[_Look, Row, Tree]]) -> Iterator[list[Item]]:
         steps = [node for *_, tree in trees for _, node in tree.walk() if is_step(node)]
@@ -203,21 +241,10 @@ class Steps:
                 chosen.append((one, step))
         if not look.is_again:
             told.keep(look.until_ns)
-            look.pending.pop(look.session_id, None)
-            if is_pending:
-                look.pending[look.session_id] = (self._time_ns(look.seq) + QUIET_NS, look.seq)
+            records = max(tree.nodes, _records(row))
+            pending = (self._time_ns(look.seq) + QUIET_NS, look.seq) if is_pending else None
+            look.waiting.looked(look.session_id, records, look.until_ns, pending)
         return chosen
-
-    def _tree(self, session_id: str) -> Tree:
-        if not session_id.startswith(_LONELY):
-            return session_tree(self._reader, session_id)
-        call_id = session_id.removeprefix(_LONELY)
-        node = Node(id=session_id, origin="call", role=MODEL_CALL, call_id=call_id)
-        rows = self._rows("calls", ("model", "start_ns", "end_ns", "status", "agent", "subagent"), "call_id", [call_id])
-        for row in rows:
-            node.name, node.start_ns, node.end_ns = row["model"], row["start_ns"] or 0, row["end_ns"] or 0
-            node.is_error, node.agent, node.subagent = row["status"] != "ok", row["agent"], row["subagent"]
-        return Tree(id=session_id, root=Node(id="", children=[node]))
 
     def _session_rows(self, looks: Sequence[_Look]) -> dict[str, Row]:
         ids = sorted({look.session_id for look in looks if not look.session_id.startswith(_LONELY)})
@@ -235,8 +262,7 @@ class Steps:
         return row | {name: "" for name in names if row[name] is None} | {"title": row["title"] or ""}
 
     def _rows(self, table: str, names: Iterable[str], column: str, values: list[str]) -> list[Row]:
-        select: dict[str, str | Agg | Bucket] = {name: name for name in names}
-        return self._reader.scan(Scan(table, select, (Match(column, "in", values),))).rows()
+        return _rows(self._reader, table, names, column, values)
 
     def _is_mine(self, row: Row) -> bool:
         to = self._destination
@@ -259,7 +285,8 @@ class Steps:
 
     def _open_spans(self, steps: Sequence[Node]) -> set[str]:
         """The nodes whose span was told while it went on, and not yet as ended."""
-        ids = sorted({node.span_id for node in steps if node.origin == "span"})
+        ended = (node for node in steps if node.origin == "span" and node.has_ended and node.role != MODEL_CALL)
+        ids = sorted({node.span_id for node in ended})
         where = Match("attributes.tachograph.is_open", "not_null")
         is_open: set[str] = set()
         for some in _chunks(ids):
@@ -315,31 +342,6 @@ class Steps:
         return int(rows[0]["time_ns"] or 0) if rows else 0
 
 
-class _Look:
-    """One look at a session: why, and up to which commit."""
-
-    def __init__(
-        self,
-        session_id: str,
-        seq: int,
-        until: int,
-        until_ns: int,
-        memory: Memory,
-        pending: _Pending,
-        *,
-        is_again: bool = False,
-        is_quiet: bool = False,
-    ) -> None:
-        self.session_id = session_id
-        self.seq = seq
-        self.until = until
-        self.until_ns = until_ns  # when that one was made
-        self.memory = memory
-        self.pending = pending
-        self.is_again = is_again
-        self.is_quiet = is_quiet
-
-
 def _root(session_id: str, above: dict[str, str], known: set[str]) -> str:
     seen = {session_id}
     while (parent := above.get(session_id)) and parent in known and parent not in seen:
@@ -352,15 +354,46 @@ def _chunks(values: list[str]) -> Iterator[list[str]]:
     return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))
 
 
-def _pending(memory: Memory) -> _Pending:
-    packed = memory.get(_PENDING)
-    return {} if packed is None else msgspec.msgpack.decode(packed, type=_Pending)
+def _groups(looks: Sequence[tuple[_Look, Row]]) -> Iterator[list[tuple[_Look, Row]]]:
+    """Sessions whose records fit into memory together."""
+    group: list[tuple[_Look, Row]] = []
+    held = 0
+    for look, row in looks:
+        records = _records(row)
+        if group and held + records > _RECORDS_AT_ONCE:
+            yield group
+            group, held = [], 0
+        group.append((look, row))
+        held += records
+    if group:
+        yield group
 
 
-def _keep(memory: Memory, pending: _Pending) -> None:
-    packed = msgspec.msgpack.encode(pending) if pending else None
-    if memory.get(_PENDING) != packed:
-        memory.put(_PENDING, packed)
+def _gathered(reader: Reader, looks: Sequence[_Look]) -> Gathered:
+    ids = [look.session_id for look in looks]
+    alone = [name.removeprefix(_LONELY) for name in ids if name.startswith(_LONELY)]
+    return Gathered(reader, [name for name in ids if not name.startswith(_LONELY)], alone, _RECORDS_AT_ONCE)
+
+
+def _records(row: Row) -> int:
+    return int(row["spans"] or 0) + int(row["events"] or 0)
+
+
+def _rows(reader: Reader, table: str, names: Iterable[str], column: str, values: list[str]) -> list[Row]:
+    select: dict[str, str | Agg | Bucket] = {name: name for name in names}
+    return reader.scan(Scan(table, select, (Match(column, "in", values),))).rows()
+
+
+def _tree(reader: Reader, session_id: str) -> Tree:
+    if not session_id.startswith(_LONELY):
+        return session_tree(reader, session_id)
+    call_id = session_id.removeprefix(_LONELY)
+    node = Node(id=session_id, origin="call", role=MODEL_CALL, call_id=call_id)
+    names = ("model", "start_ns", "end_ns", "status", "agent", "subagent")
+    for row in _rows(reader, "calls", names, "call_id", [call_id]):
+        node.name, node.start_ns, node.end_ns = row["model"], row["start_ns"] or 0, row["end_ns"] or 0
+        node.is_error, node.agent, node.subagent = row["status"] != "ok", row["agent"], row["subagent"]
+    return Tree(id=session_id, root=Node(id="", children=[node]))
 
 
 def _digest(one: Placed, call: Row | None) -> bytes:
