@@ -86,7 +86,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     own = {"acme.note": SENTENCE, "acme.deep": {"a": [SENTENCE, {"b": SENTENCE}]}, SENTENCE: "x", "url.full": SENTENCE}
     with closing(open_store(tmp_path_factory.mktemp("spoken") / "store", lambda: NOON)) as opened:
         who = {"service.name": "tester", "process.command_line": SENTENCE, "process.command_args": ["x", SENTENCE]}
-        filling = Filling(opened, Source({**who, **own}, SENTENCE, SENTENCE, dict(own), SENTENCE, 0, 0, SENTENCE))
+        filling = Filling(opened, Source({**who, **own}, SENTENCE, SENTENCE, dict(own), SENTENCE, SENTENCE))
         for number, role in enumerate((PROMPT, MODEL_CALL, TOOL_RUN)):
             said = Meaning(
                 dialect="genai", role=role, session_id="one", agent="tester", project=SENTENCE, team=SENTENCE,
@@ -121,7 +121,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def test_nothing_that_was_said_leaves_in_none(tmp_path: Path, spoken: Store, kind: str) -> None:
     tested = KINDS[kind]
     with tested.sink() as sink:
-        to = Destination("acme", tested.name or "plain", "acme", tested.options(sink.url, 60.0), privacy="none")
+        to = Destination("acme", tested.name or "plain", "acme", dict(tested.options(sink.url, 60.0)), privacy="none")
         going = Trip(tmp_path, spoken, lambda one: tested.kind.make(one, {}), to, NOON + 3600 * SECOND)
         going.run()
         letters = going.progress.letters()
