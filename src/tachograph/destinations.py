@@ -160,7 +160,7 @@ CREDENTIALS: Final = (
 )
 CONNECTION: Final = (
     Option("headers", "table", "none", headers, "More headers of each request.", is_secret=True),
-    Option("timeout", "seconds", 30, seconds, "How long an answer may take."),
+    Option("timeout", "seconds", 30, seconds, "How long a request may take, with its answer."),
     Option("certificate_authority", "path", "the system's", text, "A PEM file to check the server with."),
     Option("client_certificate", "path", "none", text, "A PEM file to show to the server."),
     Option("client_key", "path", "none", text, "The PEM file of its key."),

@@ -61,7 +61,7 @@ OPTIONS: Final = (
     Option("release", "text", "none", text, "The release of everything sent.", 'release = "v2.1"'),
     Option("tags", "list", "none", words, "Tags beside those of agent, channel and session.", 'tags = ["platform"]'),
     Option("sample_rate", "0 to 1", 1, share, "The share of traces that is sent.", "sample_rate = 0.1"),
-    Option("timeout", "seconds", 10, _seconds, "How long to wait for an answer.", "timeout = 5"),
+    Option("timeout", "seconds", 10, _seconds, "How long a request may take, with its answer.", "timeout = 5"),
     Option("certificate", "path", "the system's", text, "Authorities to trust (PEM).", 'certificate = "/etc/ca.pem"'),
 )
 # Of Langfuse's own SDK; the later name of two is the older one.
@@ -78,6 +78,7 @@ _VARIABLES: Final = (
 
 def from_environment(environ: Mapping[str, str]) -> Destination | None:
     """The destination that the variables of Langfuse's SDK name, None where they name none."""
+    environ = {name: value for name, value in environ.items() if value.strip()}
     keys = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY")
     missing = [name for name in keys if not environ.get(name)]
     if len(missing) == len(keys):
@@ -91,7 +92,7 @@ def from_environment(environ: Mapping[str, str]) -> Destination | None:
         variable = next((one for one in variables if environ.get(one)), None)
         if variable is not None:
             values[name] = parse(options[name], environ[variable], variable)
-    if environ.get("LANGFUSE_TRACING_ENABLED", "").lower() == "false":
+    if environ.get("LANGFUSE_TRACING_ENABLED", "").strip().lower() == "false":
         values["enabled"] = False
     return made(NAME, NAME, keys[0], values)
 

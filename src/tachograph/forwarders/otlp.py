@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -36,6 +37,8 @@ def _endpoint(value: Any) -> str:
     return given
 
 
+_MILLISECONDS_MAX: Final = 86_400_000
+_COMPRESSION: Final = destinations.one_of("gzip", "none")
 _PROTOCOL: Final = destinations.one_of(HTTP_PROTOBUF, HTTP_JSON, GRPC)
 _CONNECTION: Final = (
     Option(
@@ -56,8 +59,15 @@ _CONNECTION: Final = (
         'headers = { authorization = "Bearer ..." }',
         is_secret=True,
     ),
-    Option("compression", "word", "gzip", destinations.one_of("gzip", "none"), "gzip or none.", 'compression = "none"'),
-    Option("timeout", "seconds", 10.0, destinations.seconds, "How long to wait for an answer.", "timeout = 30"),
+    Option("compression", "word", "gzip", _COMPRESSION, "gzip or none.", 'compression = "none"'),
+    Option(
+        "timeout",
+        "seconds",
+        10.0,
+        destinations.seconds,
+        "How long a request may take, with its answer.",
+        "timeout = 30",
+    ),
     Option(
         "certificate", "path", "the system's", destinations.text, "PEM file of the authorities that it is signed by."
     ),
@@ -206,9 +216,15 @@ def _pairs_checked(value: Any) -> dict[str, str]:
 
 
 def _milliseconds(value: Any) -> float:
-    if not str(value).strip().isdecimal():
-        raise BadValueError("a whole number of milliseconds")
-    return destinations.seconds(int(value) / 1000)
+    match = re.fullmatch(r"\s*([0-9]{1,8})\s*", str(value))
+    if match is None or not 0 < int(match[1]) < _MILLISECONDS_MAX:
+        raise BadValueError(f"a whole number of milliseconds above 0 and below {_MILLISECONDS_MAX}")
+    return int(match[1]) / 1000
+
+
+def _word(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A word in small or capital letters, as the specification has it for variables."""
+    return lambda value: parse(str(value).strip().lower())
 
 
 def _truth(value: Any) -> bool:
@@ -220,6 +236,8 @@ _PARSE: Final[dict[str, Callable[[Any], Any]]] = {
     "headers": _pairs_checked,
     "timeout": _milliseconds,
     "insecure": _truth,
+    "protocol": _word(_PROTOCOL),
+    "compression": _word(_COMPRESSION),
 }
 _TEMPORALITY: Final = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 

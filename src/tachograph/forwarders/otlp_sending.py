@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from google.protobuf.message import DecodeError, Message
@@ -18,9 +19,8 @@ from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import otlp_genai, temporality
 from tachograph.forwarders.contract import EVENTS, POINTS, SPANS, STEPS, Accepted, Item, Memory, Part, Step
 from tachograph.forwarders.otlp import GRPC, HTTP_JSON, Connection, connection
-from tachograph.lines import SCOPES
+from tachograph.forwarders.otlp_told import as_told
 from tachograph.model import Event, Point, Source, Span
-from tachograph.vocabulary import MEANING_KEY, ORIGIN_KEY
 
 if TYPE_CHECKING:
     from tachograph.forwarders.http import HttpClient
@@ -42,7 +42,6 @@ _ANSWERS: Final[dict[str, tuple[Any, str]]] = {
     "logs": (ExportLogsServiceResponse, "rejected_log_records"),
     "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
 }
-_SCOPES: Final = tuple(SCOPES.values())
 _ROUTES: Final = ((Span, "traces"), (Event, "logs"), (Point, "metrics"))
 _TARGETS: Final = {"cumulative": temporality.CUMULATIVE, "delta": temporality.DELTA}
 
@@ -87,7 +86,7 @@ class Otlp:
                 continue
             told: list[Any] = [record]
             if isinstance(record, Span | Event):
-                told = [_as_told(record)]
+                told = [as_told(record)]
             elif isinstance(record, Point) and self._target is not None:
                 series = item.key.rpartition(":")[0]
                 told = temporality.converted([(series, record)], self._target, memory)[0]
@@ -168,7 +167,9 @@ class Otlp:
         from tachograph.forwarders.tls import Tls
 
         tls = Tls(to.certificate, to.client_certificate, to.client_key)
-        return HttpClient(to.endpoint, to.headers, timeout_s=to.timeout_s, tls=tls, environment=self._environment)
+        return HttpClient(
+            _address(to, signal), to.headers, timeout_s=to.timeout_s, tls=tls, environment=self._environment
+        )
 
     def _export(self, signal: str, records: Sequence[Any]) -> Accepted:
         to, client = self._to[signal], self._clients[signal]
@@ -178,32 +179,16 @@ class Otlp:
         is_json = to.protocol == HTTP_JSON
         body = otlp_messages.to_json(request) if is_json else request.SerializeToString()
         headers = {"content-type": "application/json" if is_json else "application/x-protobuf"}
-        answer = client.post(_path(to, signal), body, headers, is_gzipped=to.is_gzipped)  # type: ignore[union-attr]
+        answer = client.post("", body, headers, is_gzipped=to.is_gzipped)  # type: ignore[union-attr]
         has_json = answer.headers.get("content-type", "").lower().startswith("application/json")
         return _read_json(answer.body, str(answer)) if has_json else _read(signal, answer.body, str(answer))
 
 
-def _path(to: Connection, signal: str) -> str:
-    if to.is_whole:
-        return ""
-    return f"v1/{signal}" if to.endpoint.endswith("/") else f"/v1/{signal}"
-
-
-def _as_told(record: Span | Event) -> Span | Event:
-    """What hooks and files told is understood by its reader alone: what it means goes with it, as attributes.
-
-    Its session is told in the usual words too, as other receivers know it by no place.
-    """
-    meaning = record.meaning
-    is_told = record.source.scope_name.startswith(_SCOPES) or getattr(record, "origin", "log") != "log"
-    if meaning is None or not is_told:
-        return record
-    attributes = {**record.attributes, MEANING_KEY: msgspec.json.encode(meaning).decode()}
-    if isinstance(record, Event):
-        attributes[ORIGIN_KEY] = record.origin
-        if meaning.session_id:
-            attributes.setdefault("session.id", meaning.session_id)
-    return msgspec.structs.replace(record, attributes=attributes, meaning=None)
+def _address(to: Connection, signal: str) -> str:
+    """Where one signal goes: its own address as it is, or below the one of all, whose query stays behind."""
+    parts = urlsplit(to.endpoint)
+    path = parts.path if to.is_whole else f"{parts.path.rstrip('/')}/v1/{signal}"
+    return parts._replace(path=path or "/", fragment="").geturl()
 
 
 def _part(item: Item, route: str, record: Span | Event | Point) -> Part:

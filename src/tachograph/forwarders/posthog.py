@@ -117,7 +117,7 @@ OPTIONS: Final = (
         "max_attribute_length = 12000",
     ),
     Option("distinct_id", "text", "the user", text, "Whose events these are.", 'distinct_id = "build-bot"'),
-    Option("timeout", "seconds", 10, seconds, "How long to wait for an answer.", "timeout = 5"),
+    Option("timeout", "seconds", 10, seconds, "How long a request may take, with its answer.", "timeout = 5"),
     Option("certificate", "path", "the system's", text, "Authorities to trust (PEM).", 'certificate = "/etc/ca.pem"'),
 )
 _SETTINGS: Final = (
@@ -128,6 +128,7 @@ _SETTINGS: Final = (
 
 def from_environment(environ: Mapping[str, str]) -> Destination | None:
     """The destination that `POSTHOG_*` names, None where there is no `POSTHOG_API_KEY`."""
+    environ = {name: value for name, value in environ.items() if value.strip()}
     if not environ.get("POSTHOG_API_KEY"):
         return None
     options = {option.name: option for option in OPTIONS}
