@@ -14,6 +14,7 @@ from tachograph.model import PROMPT, SESSION
 from tachograph.scan import Any_, Condition, Match, Reader
 from tachograph.tree import commits, lineage
 from tachograph.tree.beginning import Beginning, beginning
+from tachograph.tree.collecting import uncollected
 from tachograph.tree.growth import Growth
 from tachograph.tree.nodes import Node, Totals, Tree, finish, significant
 
@@ -28,6 +29,7 @@ __all__ = [
     "session_tree",
     "significant",
     "trace_tree",
+    "uncollected",
 ]
 
 Between = tuple[int, int]  # [since, until) in nanoseconds
@@ -39,10 +41,11 @@ def trace_tree(reader: Reader, trace_id: str, has_texts: bool = True) -> Tree:
     """The tree of one trace; an unknown trace gives a tree without nodes. Without texts it is made sooner."""
     where = commits.in_trace(reader, trace_id)
     growth = Growth(Node(id="", name=trace_id))
-    growth.spans(reader, (where,), has_texts=has_texts)
-    growth.calls(reader, where[:1], where)
-    growth.events(reader, (where,))
-    return growth.tree(trace_id)
+    with uncollected():
+        growth.spans(reader, (where,), has_texts=has_texts)
+        growth.calls(reader, where[:1], where)
+        growth.events(reader, (where,))
+        return growth.tree(trace_id)
 
 
 def session_tree(reader: Reader, session_id: str, between: Between | None = None) -> Tree:
@@ -52,11 +55,12 @@ def session_tree(reader: Reader, session_id: str, between: Between | None = None
     `session_id` is the source's own id or `trace:<trace id>` where a trace names no session. With `between` it is the
     tree of what began then: what stands below a step that began earlier is placed by its prompt or by time.
     """
-    growth = _session(reader, session_id, between)
-    nodes = growth.join()
-    nodes += lineage.graft(reader, session_id, growth.root, nodes, lambda child: _session(reader, child), between)
-    noise = sum(n.is_noise for n in nodes)
-    finish(growth.root)
+    with uncollected():
+        growth = _session(reader, session_id, between)
+        nodes = growth.join()
+        nodes += lineage.graft(reader, session_id, growth.root, nodes, lambda child: _session(reader, child), between)
+        noise = sum(n.is_noise for n in nodes)
+        finish(growth.root)
     return Tree(id=session_id, root=growth.root, nodes=len(nodes), noise=noise, is_cut=growth.is_cut)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from operator import itemgetter
 from typing import Any, Final
 
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, STEP, TOOL_RUN
@@ -60,10 +61,10 @@ class Growth:
     def spans(self, reader: Reader, parts: Parts, session_id: str = "", has_texts: bool = True) -> None:
         """Make a node of every span; spans of another session in the same trace are left out."""
         scans = [Scan("spans", _SPAN, where, limit=SPAN_LIMIT + 1) for where in parts]
-        rows = _read(reader, scans, lambda row: row["seq"])
-        for number, row in enumerate(islice(rows, SPAN_LIMIT + 1)):
+        session_at = list(_SPAN).index("session_id")
+        for number, row in enumerate(islice(_by_commit(reader, scans), SPAN_LIMIT + 1)):
             self.is_cut = number >= SPAN_LIMIT
-            if session_id and row["session_id"] not in ("", session_id):
+            if session_id and row[session_at] not in ("", session_id):
                 continue
             self._span(row)
         for where in parts if has_texts else ():
@@ -77,41 +78,48 @@ class Growth:
             if node is not None and not node.texts:
                 node.texts = texts_of(row["contents"])
 
-    def _span(self, row: dict[str, Any]) -> None:
-        key = (row["trace_id"], row["span_id"] or f"#{len(self.by_span)}")
+    def _span(self, row: tuple[Any, ...]) -> None:
+        # A trace has thousands of rows: as tuples they take half the time that they would as dicts.
+        (
+            _, trace_id, span_id, parent_id, name, start_ns, end_ns, role, is_noise, is_error, is_rollup, _, prompt_id,
+            agent, subagent, tool_name, tool_call_id, request_model, response_model, response_id, request_id,
+            error_type, error_message, finish_reason, *tokens,
+        ) = row  # fmt: skip
+        key = (trace_id, span_id or f"#{len(self.by_span)}")
+        start_ns, end_ns = start_ns or 0, end_ns or 0
         known = self.by_span.get(key)
-        if known is not None and known.end_ns >= (row["end_ns"] or 0):
+        if known is not None and known.end_ns >= end_ns:
             return  # sent twice, or an earlier state of the same span
-        start_ns = row["start_ns"] or 0
         node = Node(
-            id=f"{key[0]}:{key[1]}",
+            id=f"{trace_id}:{key[1]}",
             origin="span",
-            role=row["role"],
-            name=row["name"],
+            role=role,
+            name=name,
             start_ns=start_ns,
-            end_ns=max(start_ns, row["end_ns"] or 0),
-            is_timed=bool(row["end_ns"]),
-            has_ended=(row["end_ns"] or 0) > start_ns,
-            is_error=bool(row["is_error"]),
-            is_noise=bool(row["is_noise"]),
-            trace_id=key[0],
-            span_id=row["span_id"],
-            prompt_id=row["prompt_id"],
-            agent=row["agent"],
-            subagent=row["subagent"],
-            model=row["response_model"] or row["request_model"],
-            tool_name=row["tool_name"],
-            tool_call_id=row["tool_call_id"],
-            error=row["error_message"] or row["error_type"],
-            finish_reason=row["finish_reason"],
+            end_ns=end_ns if end_ns > start_ns else start_ns,
+            is_timed=end_ns != 0,
+            has_ended=end_ns > start_ns,
+            is_error=bool(is_error),
+            is_noise=bool(is_noise),
+            trace_id=trace_id,
+            span_id=span_id,
+            prompt_id=prompt_id,
+            agent=agent,
+            subagent=subagent,
+            model=response_model or request_model,
+            tool_name=tool_name,
+            tool_call_id=tool_call_id,
+            error=error_message or error_type,
+            finish_reason=finish_reason,
         )
-        if not row["is_rollup"]:
-            _take_tokens(node, row)
+        if not is_rollup:
+            _set_tokens(node, *tokens)
         self.by_span[key] = node
-        self.span_parents[node.id] = (key[0], row["parent_id"])
-        for name in ("response_id", "request_id"):
-            if row[name] and node.role == MODEL_CALL:
-                self.by_call_key.setdefault(row[name], node)
+        self.span_parents[node.id] = (trace_id, parent_id)
+        if role == MODEL_CALL:
+            for id_ in (response_id, request_id):
+                if id_:
+                    self.by_call_key.setdefault(id_, node)
 
     def calls(self, reader: Reader, where: tuple[Condition, ...], reported: tuple[Condition, ...]) -> None:
         """Hang every call on the span that it was merged from, or make a node of it."""
@@ -173,7 +181,9 @@ class Growth:
         """Make nodes of prompts, tool runs and agents that no span tells; hang the others on what they tell of."""
         told, order = Match("role", "!=", STEP), (("time_ns", False),)
         scans = [Scan("events", _EVENT, (*where, told), order_by=order, limit=SPAN_LIMIT) for where in parts]
-        rows = _read(reader, scans, lambda row: (row["time_ns"] is None, row["time_ns"] or 0, row["seq"]))
+        rows = _in_time(reader, scans)
+        if not rows:
+            return
         told_prompts = Told([n for n in self.by_span.values() if n.role == PROMPT], PROMPT)
         told_tools = Told([n for n in self.by_span.values() if n.role == TOOL_RUN], TOOL_RUN)
         seen: set[str] = set()
@@ -236,12 +246,20 @@ def put(node: Node, parent: Node) -> None:
     parent.children.append(node)
 
 
-def _read(reader: Reader, scans: Sequence[Scan], order: Callable[[dict[str, Any]], Any]) -> Iterable[dict[str, Any]]:
-    """The rows of several scans in one order: where only one has any, in that of the store."""
+def _by_commit(reader: Reader, scans: Sequence[Scan]) -> Iterable[tuple[Any, ...]]:
+    """The rows of several scans in order of their first column: where only one has any, in that of the store."""
     found = [columns for columns in map(reader.scan, scans) if len(columns)]
-    if len(found) < 2:
-        return chain.from_iterable(map(_rows, found))
-    return sorted(chain.from_iterable(map(_rows, found)), key=order)
+    rows = chain.from_iterable(zip(*(each.data[name] for name in each.names), strict=True) for each in found)
+    return rows if len(found) < 2 else sorted(rows, key=itemgetter(0))
+
+
+def _in_time(reader: Reader, scans: Sequence[Scan]) -> list[dict[str, Any]]:
+    """The rows of several scans of events in time: where only one has any, in the order of the store."""
+    found = [list(_rows(columns)) for columns in map(reader.scan, scans) if len(columns)]
+    rows = list(chain.from_iterable(found))
+    if len(found) > 1:
+        rows.sort(key=lambda row: (row["time_ns"] is None, row["time_ns"] or 0, row["seq"]))
+    return rows
 
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
@@ -250,11 +268,22 @@ def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
 
 
 def _take_tokens(node: Node, row: dict[str, Any]) -> None:
-    node.input_tokens = row["input_tokens"]
-    node.cache_read_tokens = row["cache_read_tokens"]
-    node.cache_write_tokens = row["cache_write_tokens"]
-    node.output_tokens = row["output_tokens"]
-    node.reasoning_tokens = row["reasoning_tokens"]
+    _set_tokens(
+        node, *(row[f"{name}_tokens"] for name in ("input", "cache_read", "cache_write", "output", "reasoning"))
+    )
+
+
+def _set_tokens(
+    node: Node,
+    input_: int | None,
+    cache_read: int | None,
+    cache_write: int | None,
+    output: int | None,
+    of_it: int | None,
+) -> None:
+    node.input_tokens = input_
+    node.cache_read_tokens, node.cache_write_tokens = cache_read, cache_write
+    node.output_tokens, node.reasoning_tokens = output, of_it
 
 
 def _call_node(row: dict[str, Any]) -> Node:

@@ -28,6 +28,11 @@ class Totals(Struct, eq=False, gc=False):
 
     def add(self, other: Totals) -> None:
         """Add another's numbers to these."""
+        self.tool_runs += other.tool_runs
+        self.errors += other.errors
+        self.spans += other.spans
+        if not (other.calls or other.failed_calls):
+            return  # all else is told of calls
         self.calls += other.calls
         self.failed_calls += other.failed_calls
         self.unpriced_calls += other.unpriced_calls
@@ -35,9 +40,6 @@ class Totals(Struct, eq=False, gc=False):
         self.input_tokens += other.input_tokens
         self.cache_read_tokens += other.cache_read_tokens
         self.output_tokens += other.output_tokens
-        self.tool_runs += other.tool_runs
-        self.errors += other.errors
-        self.spans += other.spans
         self.cost_nanousd = _sum(self.cost_nanousd, other.cost_nanousd)
         self.notional_nanousd = _sum(self.notional_nanousd, other.notional_nanousd)
         if other.cost_kind:
@@ -115,11 +117,14 @@ class Tree(Struct, eq=False):
         while stack:
             depth, node = stack.pop()
             yield depth, node
-            stack.extend((depth + 1, child) for child in reversed(node.children))
+            if node.children:
+                stack.extend([(depth + 1, child) for child in reversed(node.children)])
 
 
 def significant(node: Node) -> list[Node]:
     """The children of a node as a folded view shows them, in time: noise left out, what stands below it moved up."""
+    if not any(child.is_noise for child in node.children):
+        return list(node.children)
     found: list[Node] = []
     stack = list(reversed(node.children))
     while stack:
@@ -128,8 +133,7 @@ def significant(node: Node) -> list[Node]:
             stack.extend(reversed(child.children))
         else:
             found.append(child)
-    if len(found) != len(node.children) or any(child.is_noise for child in node.children):
-        found.sort(key=_time_order)
+    found.sort(key=_time_order)
     return found
 
 
@@ -141,8 +145,9 @@ def finish(root: Node) -> None:
     """Sort siblings, then from the leaves up: totals, folded noise, and ends of what has none of its own."""
     order = [root]
     for node in order:
-        node.children.sort(key=_time_order)
-        order.extend(node.children)
+        if node.children:
+            node.children.sort(key=_time_order)
+            order.extend(node.children)
     _mark_repeats(order)
     for node in reversed(order):
         _count_own(node)

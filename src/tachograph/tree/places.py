@@ -193,6 +193,10 @@ def break_cycles(spans: Iterable[Node], parents: dict[str, Node | None]) -> None
     """Make every chain of parents end: the earliest span of a circle loses its parent."""
     done: set[str] = set()
     for node in spans:
+        above = parents.get(node.id)
+        if above is None or above.id in done:  # so it is for most, whose parents came first
+            done.add(node.id)
+            continue
         path: dict[str, Node] = {}
         at: Node | None = node
         while at is not None and at.id not in done and at.id not in path:

@@ -59,7 +59,10 @@ def _told(tree: Tree, path: Sequence[Stretch], between: tuple[int, int]) -> tupl
     words: dict[str, int] = {"": 0}
 
     def numbers(texts: Iterable[str]) -> list[int]:
-        return [words.setdefault(text, len(words)) for text in texts]
+        told = list(texts)
+        for text in dict.fromkeys(told):
+            words.setdefault(text, len(words))
+        return [words[text] for text in told]
 
     ids = [n.span_id if n.origin == "span" and n.span_id and n.trace_id == tree.id else n.id for n in nodes]
     at = [max(0, node.start_ns - start_ns) // 1000 if node.start_ns else 0 for node in nodes]
@@ -73,8 +76,8 @@ def _told(tree: Tree, path: Sequence[Stretch], between: tuple[int, int]) -> tupl
         "also": numbers(_also(node) for node in nodes),
         "error": numbers(node.error[:_ERROR_SEARCHED] for node in nodes),
         "at": _steps(at),
-        "took": [None if lasted is None else lasted // 1000 for lasted in (node.duration_ns for node in nodes)],
-        "self": [own[node.id] // 1000 if node.id in own else None for node in nodes],
+        "took": [None if lasted is None else lasted // 1000 for lasted in [node.duration_ns for node in nodes]],
+        "self": [own[node.id] // 1000 if node.children and node.id in own else None for node in nodes],
         "flags": [_flags(node) for node in nodes],
         "tokens": [None if n.input_tokens is None else n.input_tokens + (n.output_tokens or 0) for n in nodes],
         "cost": [node.cost_nanousd for node in nodes],
@@ -98,6 +101,8 @@ def _steps(numbers: Sequence[int]) -> list[int]:
 
 def detail(node: Node) -> str:
     """What the name does not say yet."""
+    if not (node.tool_name or node.model or node.subagent):
+        return ""
     for one in (node.tool_name, node.model, node.subagent):
         if one and one != node.name:
             return one
@@ -113,10 +118,11 @@ def _also(node: Node) -> str:
 
 
 def _flags(node: Node) -> int:
+    flags = (_ERROR if node.is_error else 0) | (_NOISE if node.is_noise else 0) | (_CALL if node.call_id else 0)
+    if not node.cost_kind:
+        return flags | (_NOTIONAL if node.is_notional else 0)
     return (
-        (_ERROR if node.is_error else 0)
-        | (_NOISE if node.is_noise else 0)
-        | (_CALL if node.call_id else 0)
+        flags
         | (_NOTIONAL if node.is_notional else 0)
         | (_ESTIMATE if node.cost_kind == "source_estimate" else 0)
         | (_COMPUTED if node.cost_kind == "computed" else 0)

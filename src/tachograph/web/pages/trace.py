@@ -12,7 +12,7 @@ from tachograph import otlp_messages
 from tachograph.model import MODEL_CALL, STEP, SUBAGENT, TOOL_RUN
 from tachograph.questions.kept_spans import kept_spans
 from tachograph.scan import Match, Reader, Scan
-from tachograph.tree import Node, Totals, Tree, beginning, significant, trace_tree
+from tachograph.tree import Node, Totals, Tree, beginning, significant, trace_tree, uncollected
 from tachograph.tree.timing import Stretch, critical_path
 from tachograph.web.charts import share_bar
 from tachograph.web.kept_traces import Shown, alone, spans_of, state_of
@@ -80,6 +80,11 @@ def rows(site: Site, request: Request) -> Response:
 
 
 def _shown(reader: Reader, trace_id: str) -> Shown | None:
+    with uncollected():
+        return _made(reader, trace_id)
+
+
+def _made(reader: Reader, trace_id: str) -> Shown | None:
     tree = trace_tree(reader, trace_id, has_texts=False)
     if not tree.nodes:
         return None
