@@ -34,6 +34,11 @@ def names_of(reader: Reader, session_ids: Iterable[str]) -> dict[str, str]:
     return {row["session_id"]: session_name(row) for row in reader.scan(asked).rows()} if ids else {}
 
 
+def called(reader: Reader, session_id: str) -> str:
+    """The name of one session, for a way back to it."""
+    return names_of(reader, [session_id]).get(session_id) or f"Session {short_id(session_id)}"
+
+
 def short_id(session_id: str) -> str:
     """The beginning of an id, to tell apart what is called alike."""
     id_ = session_id.removeprefix("trace:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -25,7 +26,7 @@ from tachograph.web import units
 from tachograph.web.access import is_for_admin, role_of
 from tachograph.web.charts import share_bar
 from tachograph.web.kept_traces import KeptTraces
-from tachograph.web.naming import session_name
+from tachograph.web.naming import called, session_name
 from tachograph.web.upkeep import Upkeep
 
 _FOLDER: Final = Path(__file__).parent
@@ -163,6 +164,7 @@ def render(site: Site, request: Request, template: str, status: int = 200, **val
         status=status,
         **(_told(site.reader) | {key: values.pop(key) for key in ("has_demo", "is_new") if key in values}),
         has_login=site.has_login,
+        session_called=partial(called, site.reader),
         carried=carried(request),
         role=role_of(request) if site.has_login else "admin",
         **({"sequence": None} | values),

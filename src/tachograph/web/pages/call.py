@@ -13,7 +13,6 @@ from tachograph.questions import explain
 from tachograph.scan import Agg, Any_, Bucket, Condition, Match, Reader, Scan
 from tachograph.web.messages import Message
 from tachograph.web.messages import read as read_message
-from tachograph.web.naming import names_of, short_id
 from tachograph.web.rendering import Site, look_of, render
 
 _TRANSCRIPT: Final = "transcript"
@@ -43,13 +42,8 @@ def call(site: Site, request: Request) -> Response:
         sequence=sequence, look=look, call=row, told=told, cost_words=COST_WORDS[row["cost_kind"]],
         reports={report["report_id"]: report for report in told["reports"]},
         labels={report["report_id"]: number for number, report in enumerate(told["reports"], start=1)},
-        session_called=_session_called(site.reader, row), contents=_contents(site.reader, row, told["reports"]),
+        contents=_contents(site.reader, row, told["reports"]),
     )  # fmt: skip
-
-
-def _session_called(reader: Reader, row: dict[str, Any]) -> str:
-    id_ = row["session_id"] or f"trace:{row['trace_id']}"
-    return names_of(reader, [id_]).get(id_) or f"Session {short_id(id_)}"
 
 
 def _contents(reader: Reader, row: dict[str, Any], reports: list[dict[str, Any]]) -> list[dict[str, Any]]:

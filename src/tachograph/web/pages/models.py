@@ -94,7 +94,8 @@ def _charts(site: Site, asked: Asked, period: Period, where: tuple[Condition, ..
 
     def made(name: str, unit: Unit, kind: Kind, *series: tuple[str, str, float, float | None, str]) -> dict[str, Any]:
         rows = [Series(words, values(key, factor, none), colour) for words, key, factor, none, colour in series]
-        chart = Plot(kind, unit, period.labels, rows)
+        told_of = [one for one in rows if kind == "line" or any(one.values)]
+        chart = Plot(kind, unit, period.labels, told_of)
         words = f"highest {_WRITTEN[unit](chart.peak)}" if chart.peak else "nothing measured"
         return {"name": name, "figure": plot(chart, f"{name} over time", words) if chart.peak else ""}
 

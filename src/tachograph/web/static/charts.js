@@ -18,6 +18,7 @@ function money(value) {
 }
 
 function seconds(value) {
+  if (!value) return "0 s";
   if (value < 1e-3) return `${Math.round(value * 1e6)} µs`;
   if (value < 1) return `${Math.round(value * 1e3)} ms`;
   return value < 120 ? `${Number(value.toPrecision(3))} s` : `${Math.round(value / 60)} m`;
