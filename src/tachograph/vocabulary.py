@@ -81,10 +81,12 @@ IDENTITY: Final[dict[str, tuple[str, ...]]] = {
     "tenant": ("tenant.id", "organization.id", "tenant"),
     "environment": ("deployment.environment.name", "deployment.environment", "langfuse.environment", "env"),
 }
-# The largest amount (tokens, nanoseconds, nano-dollars) that is taken for one: more is no measurement.
-# Attributes by which one Tachograph tells another what hooks and files meant, and which of them told it.
+# Attributes by which one Tachograph tells another what hooks and files meant, which of them told it, what was added to
+# the record on the way and how its texts were cut.
 MEANING_KEY: Final = "tachograph.meaning"
 ORIGIN_KEY: Final = "tachograph.origin"
+LAYOUT_KEY: Final = "tachograph.layout"
+# The largest amount (tokens, nanoseconds, nano-dollars) that is taken for one: more is no measurement.
 AMOUNT_MAX: Final = 10**18
 TOKENS_MAX: Final = 10**12
 

@@ -409,6 +409,7 @@ def test_what_was_read_from_a_file_keeps_its_session(sink: Sink) -> None:
         items = [Item(str(i), 1, one) for i, one in enumerate(told)]
         made = [part.value.attributes for part in forwarder.convert(items, {})]
     means = {"tachograph.meaning": '{"session_id":"s1"}', "tachograph.origin": "transcript"}
+    means["tachograph.layout"] = '{"added":["session.id"],"texts":[]}'
     assert made == [means | {"session.id": "s1"}, {}]  # what came by OTLP goes as it came
 
 
@@ -470,6 +471,14 @@ def meanings(store: Store) -> Counter[tuple[Any, ...]]:
     return found
 
 
+def identities(store: Store) -> Counter[tuple[Any, ...]]:
+    """The ids of events, and what spans mean."""
+    found = Counter(("event", row["event_id"]) for row in sent(store, "events", ("event_id",)))
+    names = ("trace_id", "span_id", "name", "dialect", "role", "session_id", "prompt_id", "tool_name", "is_error")
+    found.update(tuple(row[name] for name in names) for row in sent(store, "spans", names))
+    return found
+
+
 SETS = (
     "claude-code-content",
     "codex-json",
@@ -522,3 +531,4 @@ def into_another(sink: Sink, tmp_path: Path, batches: list[Batch], protocol: str
         for table in ("spans", "events", "samples"):
             assert len(sent(b, table, ("seq",))) == len(sent(a, table, ("seq",)))
         assert meanings(b) == meanings(a)
+        assert identities(b) == identities(a)

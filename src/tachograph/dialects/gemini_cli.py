@@ -42,10 +42,15 @@ def finish(record: Record, meaning: Meaning) -> None:
 
 
 def _unpack(span: Span, meaning: Meaning) -> None:
-    """The arguments of a tool lie in an envelope, which says for which prompt it ran; its ids are told elsewhere."""
+    """The arguments of a tool lie in an envelope, which says for which prompt it ran; its ids are told elsewhere.
+
+    What is kept of the envelope stands in an attribute, so that the span says the same when it is read again.
+    """
     request = _object(span.attributes.get(_REQUEST))
     if "args" in request:
         meaning.prompt_id = meaning.prompt_id or text(request.get("prompt_id"))
+        if meaning.prompt_id:
+            span.attributes.setdefault("prompt_id", meaning.prompt_id)
         span.attributes[_REQUEST] = msgspec.json.encode(request["args"]).decode()
 
 

@@ -250,6 +250,12 @@ def _forwarded(record: Record) -> bool:
     if told is None:
         return False
     record.meaning, origin = told
+    if isinstance(record, Event):
+        record.origin = origin
+    contents = forwarded.texts(record)
+    if contents is not None:
+        record.contents = contents or None
+        return True
     moved = [
         (key, key if key in SLOTS else "")
         for key, value in record.attributes.items()
@@ -257,7 +263,6 @@ def _forwarded(record: Record) -> bool:
     ]
     record.contents = _contents(record, moved, frozenset()) if moved else None
     if isinstance(record, Event):
-        record.origin = origin
         _body(record)
     return True
 

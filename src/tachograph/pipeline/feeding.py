@@ -10,7 +10,7 @@ from tachograph.forwarders.contract import CALLS, EVENTS, POINTS, SPANS, Feed, I
 from tachograph.model import Batch, Event, Point, Span
 from tachograph.pipeline import privacy
 from tachograph.questions import kept_records
-from tachograph.questions.kept_meanings import put_meanings
+from tachograph.questions.kept_meanings import is_told, put_meanings
 from tachograph.questions.kept_records import Sources
 from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
 
@@ -141,5 +141,7 @@ def fit_call(row: dict[str, Any], mode: str) -> dict[str, Any]:
 
 def _item(key: str, row: dict[str, Any], record: Span | Event | Point | dict[str, Any]) -> Item:
     if isinstance(record, (Span, Event)):
+        contents = record.contents if is_told(record) else None
         kept_records.with_texts(record)
+        record.contents = contents  # how its texts were cut, for who passes on what a hook or a file told
     return Item(key, row["seq"], record)
