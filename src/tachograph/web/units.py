@@ -139,6 +139,8 @@ def change(value: float | None, before: float | None, *, is_share: bool = False,
     if not is_share and value >= 2 * before:
         factor = value / before
         return f"×{factor:.1f}" if factor < 9.95 else f"×{factor:,.0f}"
+    if not is_share and 0 < value < before / 200:
+        return f"−{min(99.9, 100 - 100 * value / before):.1f} %"  # something is left
     points = round(100 * (value - before) if is_share else 100 * (value / before - 1))
     return f"{points:+d} {'points' if is_share else '%'}".replace("-", "−") if points else ""
 
