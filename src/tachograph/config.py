@@ -79,6 +79,7 @@ class Settings:
     follow: str = "auto"
     retention_days: int | None = 90
     retention_bytes: int | None = None
+    relay_retention_days: int | None = None  # 0 = as long as retention_days says
     body_bytes_max: int = 64 * MIB
     queue_bytes_max: int = 256 * MIB
     memory_bytes: int | None = None
@@ -200,6 +201,10 @@ def _days_or_off(value: Any) -> int | None:
     return int(text)
 
 
+def _relay_days(value: Any) -> int:
+    return _days_or_off(value) or 0
+
+
 def _is_off(value: Any) -> bool:
     return isinstance(value, str) and value.strip().lower() == "off"
 
@@ -253,6 +258,13 @@ SETTINGS: Final = (
     ),
     Setting(
         "retention_bytes", "size", "off", _bytes_or_off, "The oldest days are forgotten when more than this is kept."
+    ),
+    Setting(
+        "relay_retention_days",
+        "days",
+        "where only relays work 7",
+        _relay_days,
+        'A relay forgets what is forwarded after so many days, and a server does not; "off": as retention_days.',
     ),
     Setting("body_bytes_max", "size", "64 MiB", _bytes, "The largest request accepted, decompressed."),
     Setting(
@@ -341,6 +353,7 @@ def _example(name: str) -> str:
         "content": 'content = "redacted"',
         "follow": 'follow = "claude-code, pi"',
         "retention_days": "retention_days = 90",
+        "relay_retention_days": "relay_retention_days = 7",
         "home": "a folder that you may write to, such as ~/tachograph",
     }
     by_type = {"address": f'{name} = "127.0.0.1:4318"', "token": "openssl rand -hex 32", "size": f'{name} = "64 MiB"'}

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from tachograph.web.upkeep import Upkeep
 
 PRICES_FILE: Final = "prices.toml"
-DAY_NS: Final = 86_400 * 1_000_000_000
 LOOK_S: Final = 5.0  # how often housekeeping looks whether it is quiet
 LOOKS_PER_ROUND: Final = 720  # an hour: retention, and tidying even where it was never quiet
+FORGET_SETTLES_NS: Final = 60 * 1_000_000_000
 STOP_S: Final = 10.0  # for answers under way when it stops; senders wait 10 s by default (OTEL_EXPORTER_OTLP_TIMEOUT)
 KEEP_ALIVE_S: Final = 125  # longer than the longest usual export interval (60 s): no race with a sender's next request
 # What a relay reads of files at once, and has on its way to the store: little, nobody waits for it.
@@ -104,7 +104,7 @@ class Server:
 
         settings = self.settings
         self.prices = open_prices(settings)  # others may take their place while it runs
-        self.store = open_store(settings, self._clock)
+        self.store = self._open_store()
         opened.callback(self.store.close)
         self.road = Road(
             self.store,
@@ -123,12 +123,43 @@ class Server:
         )
         opened.callback(self.road.close)
         self.reader = Settled(self.store, self.road.settler)
-        housekeeping = Housekeeping(self.store, settings, self._clock, self._tidied)
+        housekeeping = Housekeeping(self.store, self.forget, self._tidied)
         opened.callback(housekeeping.close)
         self._open_doors(opened)
         self._forward(opened)
         self._open_pages(opened)
         self._follow(opened)
+
+    def _open_store(self) -> Store:
+        from tachograph.store import relayed
+        from tachograph.store.connection import DATABASE_NAME
+
+        is_new = not (self.settings.home / DATABASE_NAME).exists()
+        store = open_store(self.settings, self._clock)
+        if not self.is_relay:
+            relayed.unmark(self.settings.home)
+        elif is_new:
+            relayed.mark(self.settings.home)
+        return store
+
+    def forget(self) -> None:
+        """Have the store forget what is older or larger than wanted."""
+        from tachograph.pipeline import retaining
+        from tachograph.store import relayed
+
+        settings, now_ns = self.settings, self._clock()
+        days = None
+        if self.is_relay:
+            is_looked_at = not relayed.is_marked(settings.home)
+            days = retaining.relay_days(settings, self.forwarding is not None, is_looked_at)
+        unsent_ns = None if days is None else retaining.unsent_ns(self.store, settings.home)
+        before_ns = retaining.forget_before_ns(settings, now_ns, days, unsent_ns)
+        if before_ns is None and settings.retention_bytes is None:
+            return
+        until_ns = now_ns if before_ns is None or settings.retention_bytes is not None else before_ns
+        if retaining.waits_for_ledger(self.store, until_ns):
+            self.road.settler.catch_up(FORGET_SETTLES_NS)
+        self.store.forget(before_ns, settings.retention_bytes)
 
     def _forward(self, opened: ExitStack) -> None:
         """Send to every destination what it may have; raises ConfigError for the first that is wrong."""
@@ -139,14 +170,14 @@ class Server:
             return
         from tachograph.pipeline import routing
         from tachograph.pipeline.forwarding import Forwarding
-        from tachograph.pipeline.progress import FILE_NAME, Progress
+        from tachograph.pipeline.progress import FILE_NAME, open_progress
 
         chosen = routing.known(settings.forwarders, environment)
         routes, loops = routing.routes(chosen, environment, self._leads_here)
         for one in loops:
             say("warning", f"{one.where}: {routing.address(one)} is this server; nothing is forwarded there")
         if routes:
-            progress = Progress(settings.home / FILE_NAME)
+            progress = open_progress(settings.home / FILE_NAME)
             feeds = routing.feeds_from(self.store)
             bytes_max = RELAY_REQUEST_BYTES if self.is_relay else None
             self.forwarding = Forwarding(routes, feeds, self.store, progress, self.telemetry, self._clock, bytes_max)
@@ -367,11 +398,10 @@ class HttpDoor:
 class Housekeeping:
     """A thread that tidies the store when it is quiet, and forgets what is older or larger than wanted."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Callable[[], int], tidied: Callable[[], None]) -> None:
-        self._tidied = tidied
+    def __init__(self, store: Store, forget: Callable[[], None], tidied: Callable[[], None]) -> None:
         self._store = store
-        self._settings = settings
-        self._clock = clock
+        self._forget = forget
+        self._tidied = tidied
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
         self._thread.start()
@@ -396,12 +426,6 @@ class Housekeeping:
             except Exception as error:  # noqa: BLE001 - the thread has to live: the cause may go away
                 say("warning", f"housekeeping: {type(error).__name__}: {error}")
             looks, seen = looks + 1, sequence
-
-    def _forget(self) -> None:
-        days, bytes_max = self._settings.retention_days, self._settings.retention_bytes
-        if days is not None or bytes_max is not None:
-            before_ns = None if days is None else self._clock() - days * DAY_NS
-            self._store.forget(before_ns, bytes_max)
 
 
 def open_store(settings: Settings, clock: Callable[[], int] = time.time_ns) -> Store:

@@ -14,6 +14,7 @@ from tachograph.cli.periods import clock
 from tachograph.config import Settings
 from tachograph.model import Batch
 from tachograph.scan import Reader
+from tachograph.store import relayed
 
 if TYPE_CHECKING:
     from tachograph.pricing import Prices
@@ -49,6 +50,7 @@ def open_reader(settings: Settings, is_settled: bool = True) -> Iterator[Reader]
 
     Without `is_settled` what came last may not be worked into calls yet, which spares loading what does that.
     """
+    relayed.unmark(settings.home)
     found = running.find(settings.home)
     if found is not None:
         server = running.Server(found)
@@ -93,6 +95,7 @@ def open_desk(settings: Settings, is_staged: bool = False) -> Iterator[Desk]:
 
     `is_staged`: whoever feeds it brings the batches through the stages, if `Desk.content` asks for it.
     """
+    relayed.unmark(settings.home)
     found = running.find(settings.home)
     if found is not None:
         server = running.Server(found)

@@ -173,7 +173,9 @@ def words(setting: Setting, value: Any) -> str:
     if setting.type == "token":
         return "set" if value else "not set"
     if value is None:
-        return setting.default if setting.name == "memory_bytes" else "off"
+        return setting.default if setting.name in ("memory_bytes", "relay_retention_days") else "off"
+    if setting.type == "days" and not value:
+        return "off"
     if setting.type == "size":
         return f"{value // MIB:,} MiB" if value % MIB == 0 else f"{value:,} bytes"
     return str(value)
