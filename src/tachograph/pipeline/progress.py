@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from tachograph.errors import ConfigError
+from tachograph.errors import ConfigError, Corrupt
+from tachograph.telemetry import say
 
 FILE_NAME: Final = "forwarding.sqlite3"
 _TABLES: Final = """
@@ -58,7 +59,8 @@ class Letter(Struct, omit_defaults=True):
 class Progress:
     """The file; safe to use from any thread, and from commands while a server runs.
 
-    Raises ConfigError where it cannot be read or written, as on a full disk: then it is as it was before.
+    Raises ConfigError where it cannot be read or written, as on a full disk: then it is as it was before. Raises
+    Corrupt where it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,6 +70,8 @@ class Progress:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            if (found := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
             self._db.executescript(_TABLES)
         path.chmod(0o600)
 
@@ -76,6 +80,9 @@ class Progress:
         try:
             yield
         except sqlite3.Error as error:
+            if type(error) is sqlite3.DatabaseError:  # its subclasses are about the disk, locks and questions
+                self._db.close()
+                raise Corrupt(f"{self._path}: is damaged: {error}; expected how far each destination is") from error
             what = f"{self._path}: cannot be read or written: {error}; expected a file to write to, and room for it"
             raise ConfigError(what, "make room on the disk, and check who may write there") from error
 
@@ -172,6 +179,27 @@ class Progress:
     def _rows(self, asked: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, self._told():
             return self._db.execute(asked, values).fetchall()
+
+
+def open_progress(path: Path) -> Progress:
+    """The file, anew where it is damaged: recording must not stop for what is only about forwarding.
+
+    The damaged one is set aside. Where each destination was is lost with it: they begin with what comes now.
+    """
+    try:
+        return Progress(path)
+    except Corrupt as error:
+        aside = next(one for n in range(1, 1000) if not (one := path.with_name(f"{path.name}.damaged-{n}")).exists())
+        for ending in ("-wal", "-shm", ""):
+            part = path.with_name(path.name + ending)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + ending))
+        say(
+            "warning",
+            f"{error.what}. It is set aside as {aside.name}, and every destination begins with what comes from now on:"
+            " `tachograph forward backfill NAME --since …` sends what they have missed",
+        )
+        return Progress(path)
 
 
 @contextmanager
