@@ -388,6 +388,8 @@ def test_the_beginning_of_a_tree_is_the_beginning(
     begun = beginning(store, trace, steps)
     first = [node.id for _, node in begun.tree.walk()]
     assert first == whole[: len(first)] and begun.spans == len(shape)
+    known = beginning(store, trace, steps, (0, store.sequence()))
+    assert [node.id for _, node in known.tree.walk()] == first
     told = [node for _, node in begun.tree.walk() if not node.is_noise]
     assert len(told) == min(steps, sum(not inner for *_, inner in shape)) or len(first) == steps * 10
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from tachograph.scan import Match, Reader, Scan
+from tachograph.scan import Condition, Match, Reader, Scan
 from tachograph.tree import commits
 from tachograph.tree.growth import SPAN_LIMIT, Growth
 from tachograph.tree.nodes import Node, Tree
@@ -26,13 +26,19 @@ class Beginning(Struct):
     end_ns: int
 
 
-def beginning(reader: Reader, trace_id: str, steps: int) -> Beginning:
+def beginning(reader: Reader, trace_id: str, steps: int, between: tuple[int, int] | None = None) -> Beginning:
     """The first spans of a trace as its tree has them, with the calls that they reported.
+
+    `between` are the first and the last commit of its spans, for who knows them already: then they are not looked up.
 
     Where all of a trace stands below itself, or it has none, there are none. What events tell is left out, and an end
     that follows from steps below is that of those that came.
     """
-    where = commits.in_trace(reader, trace_id)
+    where: tuple[Condition, ...]
+    if between is None:
+        where = commits.in_trace(reader, trace_id)
+    else:
+        where = (Match("trace_id", "=", trace_id), Match("seq", ">=", between[0]), Match("seq", "<=", between[1]))
     asked = Scan("spans", dict(_PLACES), where, order_by=_ORDER, limit=SPAN_LIMIT)
     places = reader.scan(asked).data
     growth = Growth(Node(id="", name=trace_id))

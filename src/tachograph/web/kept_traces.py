@@ -67,9 +67,9 @@ class KeptTraces(Struct, frozen=True):
 
 
 def spans_of(reader: Reader, trace_id: str) -> State:
-    """How many spans a trace has, and the last commit that any of them came with."""
+    """How many spans a trace has, and the last and the first commit that any of them came with."""
     where = (Match("trace_id", "=", trace_id),)
-    return tuple(reader.scan(Scan("spans", dict(_RECORDS), where)).rows()[0].values())
+    return tuple(reader.scan(Scan("spans", _RECORDS | {"first": Agg("min", "seq")}, where)).rows()[0].values())
 
 
 def state_of(reader: Reader, trace_id: str, spans: State) -> State:

@@ -15,7 +15,7 @@ from tachograph.scan import Match, Reader, Scan
 from tachograph.tree import Node, Totals, Tree, beginning, significant, trace_tree, uncollected
 from tachograph.tree.timing import Stretch, critical_path
 from tachograph.web.charts import share_bar
-from tachograph.web.kept_traces import Shown, alone, spans_of, state_of
+from tachograph.web.kept_traces import Shown, State, alone, spans_of, state_of
 from tachograph.web.pages.panel import panel_of
 from tachograph.web.rendering import Site, look_of, render
 from tachograph.web.waterfall import compact, compact_beginning, extent, first_rows
@@ -47,7 +47,7 @@ def trace(site: Site, request: Request) -> Response:
         shown = site.traces.get(trace_id, state_of(site.reader, trace_id, spans))
     is_frame = shown is None and is_long
     if is_frame:
-        shown = _frame(site.reader, trace_id)
+        shown = _frame(site.reader, trace_id, spans)
     if shown is None:
         raise HTTPException(404)
     selected = request.query_params.get("node", "")
@@ -99,9 +99,10 @@ def _made(reader: Reader, trace_id: str) -> Shown | None:
     )  # fmt: skip
 
 
-def _frame(reader: Reader, trace_id: str) -> Shown:
+def _frame(reader: Reader, trace_id: str, spans: State) -> Shown:
     """What is known of a long trace before its tree is made; its rows are those of the first steps."""
-    first = beginning(reader, trace_id, _FIRST_STEPS)
+    _, last_seq, first_seq = spans
+    first = beginning(reader, trace_id, _FIRST_STEPS, (first_seq, last_seq))
     nothing: dict[str, Any] = {"shown": [], "more": 0, "steps": []}
     return Shown(
         first.spans, 0, False, Totals(), first.start_ns, first.end_ns, _title(first.tree), first_rows=[],
