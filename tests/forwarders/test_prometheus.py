@@ -394,13 +394,16 @@ def test_memory_is_bounded_however_many_series_come() -> None:
     for day in range(90):
         agent = {"agent": "pi", "call_id": f"c{day}", "model": f"m{day}"}
         run = step(day + 1, "prompt", 0, day * DAY, day * DAY + 10, session_id=f"s{day}", session={"agent": "pi"})
-        given = [point(1, day * DAY, f"s{day}", model=f"m{day}"), call(day, day * DAY, **agent), *items(run)]
-        to.convert(given, memory)
+        source = Source({"service.name": f"host-{day}", "os.type": "linux"})
+        started = Point(source, "starts", {}, NOON + day * DAY * SECOND, "sum", "", "", 1, True, value=1)
+        told = point(1, day * DAY, f"s{day}", model=f"m{day}")
+        to.convert([Item(f"x{day}", 1, started), told, call(day, day * DAY, **agent), *items(run)], memory)
         most = max(most, len(memory)) if day < 45 else most
     # What is remembered of points themselves stays for thirty days after their last.
     assert len(memory) <= most
     assert len(memory.keys("series:")) < 40 * 10
     assert len(memory.keys("session:")) <= 9
+    assert len(memory.keys("target:")) <= 10
 
 
 def test_a_clock_that_runs_ahead_forgets_nothing_of_others() -> None:

@@ -22,7 +22,7 @@ from tachograph.forwarders.prometheus_calls import DERIVED, Calls
 from tachograph.forwarders.prometheus_names import DEFAULT, STRATEGIES, Labels, metric_name
 from tachograph.forwarders.prometheus_points import Points
 from tachograph.forwarders.prometheus_scrapes import Scrapes
-from tachograph.forwarders.prometheus_series import Gain, Streams, digest
+from tachograph.forwarders.prometheus_series import FORGET_MS, Gain, Streams, digest
 from tachograph.forwarders.prometheus_wire import STALE, Family, Series, joined, version_1, version_2
 from tachograph.model import Point
 
@@ -226,6 +226,10 @@ class Prometheus:
         memory.put(_FORGOTTEN, str(now_ns).encode())
         prometheus_points.forget(memory, now_ns)
         prometheus_calls.forget(memory, now_ns)
+        for key in memory.keys(_TARGET):
+            packed = memory.get(key)
+            if packed and msgspec.msgpack.decode(packed, type=_Target)[0] < now_ns // 1_000_000 - FORGET_MS:
+                memory.put(key, None)
 
     # -- on the wire -----------------------------------------------------------------------------------------------
 
