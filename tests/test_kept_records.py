@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from recordings import CAPTURES, MANIFEST, prepared, requests
 from tachograph.model import Batch, Content, Event, Point, Source, Span
 from tachograph.questions.kept_records import Bounds, Sources, kept_events, kept_points, kept_spans, with_texts
-from tachograph.scan import Scan
+from tachograph.scan import Match, Scan
 from tachograph.store.contract import Store
-from tachograph.store.duckdb import open_store
+from tachograph.store.duckdb import DuckStore, open_store
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +40,32 @@ def test_every_record_once_and_in_order(store: Store, size: int) -> None:
     assert len(points) == len(store.scan(Scan("samples", {"seq": "seq"})))
 
 
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckStore]:
+    """A store that examples add to, each reading what came since."""
+    with closing(open_store(tmp_path_factory.mktemp("alike") / "store", lambda: 1)) as opened:
+        yield opened
+
+
 @given(
     records=st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.sampled_from(["a", "b"])), max_size=12),
     size=st.integers(1, 5),
 )
 def test_records_that_are_alike_and_records_without_a_time(
-    tmp_path_factory: pytest.TempPathFactory, records: list[tuple[int, str]], size: int
+    alike: DuckStore, records: list[tuple[int, str]], size: int
 ) -> None:
     source = Source({"service.name": "x"})
-    folder = tmp_path_factory.mktemp("alike")
-    with closing(open_store(folder / "store", lambda: 1)) as opened:
-        for half in (records[:6], records[6:]):
-            spans = [Span(source, "a" * 32, span_id * 16, "", "x", 1, t, t, {"t": t}) for t, span_id in half]
-            points = [Point(source, "p", {"k": key}, t, "gauge", value=t) for t, key in half]
-            opened.commit([Batch(spans=spans, points=points)])
-        found = [
-            (s.start_ns, s.span_id[0])
-            for page in kept_spans(opened, Sources(opened), (), Bounds(size))
-            for _, s in page
-        ]
-        assert sorted(found) == sorted(records)
-        told = [
-            (p.time_ns, p.attributes["k"])
-            for page in kept_points(opened, Sources(opened), (), Bounds(size))
-            for _, p in page
-        ]
-        assert sorted(told) == sorted(records)
+    seqs = []
+    for half in (records[:6], records[6:]):
+        spans = [Span(source, "a" * 32, span_id * 16, "", "x", 1, t, t, {"t": t}) for t, span_id in half]
+        points = [Point(source, "p", {"k": key}, t, "gauge", value=t) for t, key in half]
+        seqs.append(alike.commit([Batch(spans=spans, points=points)]))
+    came = (Match("seq", ">=", seqs[0]),)
+    sources = Sources(alike)
+    found = [(s.start_ns, s.span_id[0]) for page in kept_spans(alike, sources, came, Bounds(size)) for _, s in page]
+    assert sorted(found) == sorted(records)
+    told = [(p.time_ns, p.attributes["k"]) for page in kept_points(alike, sources, came, Bounds(size)) for _, p in page]
+    assert sorted(told) == sorted(records)
 
 
 def test_texts_come_back_to_where_they_were(tmp_path: Path) -> None:

@@ -137,9 +137,12 @@ values = st.recursive(
     ),
     max_leaves=8,
 )
-hostile = st.fixed_dictionaries(
-    {"e": st.sampled_from(EVENTS), "t": st.floats(1.0, 1e13) | values, "s": st.sampled_from(["a", "b"]) | values},
-    optional={key: values for key in KEYS if key not in "ets"},
+# What a sound line says of a step, or next to nothing, and in it some fields of which anything may be said.
+SOUND = [*whole_session().lines, *({"e": name, "t": 1e12, "s": "a"} for name in EVENTS)]
+hostile = st.builds(
+    lambda line, odd: {**line, **odd},
+    st.sampled_from(SOUND),
+    st.dictionaries(st.sampled_from(KEYS), values, max_size=8),
 )
 
 
