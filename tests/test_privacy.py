@@ -315,6 +315,7 @@ def test_none_knows_names_of_things_and_nobody() -> None:
     [
         ("chat claude-sonnet-4@20250514", 3, "chat claude-sonnet-4@20250514"),
         ("POST /v1/messages", 3, "POST /v1/messages"),
+        ("tool.bash", 1, "tool.bash"),
         ("invoke_agent Research Assistant", 1, "invoke_agent Research Assistant"),
         ("Fix: 'it'", 1, "internal"),
         ("why does my login not work", 3, "client"),

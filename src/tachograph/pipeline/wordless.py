@@ -24,7 +24,7 @@ from tachograph.vocabulary import IDENTITY, RESOURCE
 _SIZE: Final = ".size_bytes"
 _WORD_CHARS_MAX: Final = 64
 _WORDS_OF_NAME_MAX: Final = 5
-_THING_CHARS_MAX: Final = 128
+_THING_CHARS_MAX: Final = 160
 _WORDS_OF_THING_MAX: Final = 8
 _WORDS_IN_LIST_MAX: Final = 8  # of an attribute that nobody knows: a longer list may be a text cut into its words
 _DIGEST_BYTES: Final = 6
@@ -37,16 +37,15 @@ _WORD: Final = re.compile(
     r"|@[a-z0-9-]+/[A-Za-z0-9._-]+"  # a package
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?: ?(?:Z|UTC|[+-][0-9:]{4,5}))?"
     r"|(?:https?|grpc|wss?)://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._/-]*)?"
-    r"|\[redacted:[a-z_]+\]"
+    r"|\[redacted:[a-z_]+\]|\[\]|\{\}"
 )
 _NAME: Final = re.compile(rf"[A-Za-z0-9._/:-]+{_VERSION}(?: [A-Za-z0-9._/:-]+{_VERSION})*")
 _THING: Final = re.compile(r"[\w .:/\\@+()#&'*~=$\[\]-]+")
 # Files and folders: the home of somebody at any place, a drive, and what ends as files do.
 _PLACE: Final = re.compile(
     r"(?i)(?:^|.*[/\\-])(?:home|users)[/\\-].*|[a-z]:/.*|"
-    r".*\.(?:md|txt|pdf|docx?|xlsx?|pptx?|odt|rtf|csv|tsv|jsonl?|ya?ml|toml|xml|html?|s?css|py|ipynb|[jt]sx?|mjs|"
-    r"cjs|go|rs|rb|php|java|kt|swift|c|h|cc|cpp|hpp|cs|sh|bash|zsh|ps1|bat|sql|db|sqlite3?|log|env|ini|cfg|conf|lock|"
-    r"png|jpe?g|gif|svg|webp|mp[34]|wav|zip|tar|gz|pem|key|bak|tmp|patch|diff)(?:[: ].*)?"
+    r".*\.(?:md|txt|pdf|docx?|xlsx?|pptx?|odt|rtf|csv|tsv|jsonl?|ya?ml|toml|xml|html?|s?css|py|ipynb|[jt]sx?|[cm]js|rs|rb|"
+    r"php|java|kt|swift|cc|[ch]pp|cs|sh|ps1|bat|sql|sqlite3?|cfg|png|jpe?g|gif|svg|webp|mp[34]|zip|gz|pem)(?:[: ].*)?"
 )
 _KEY: Final = re.compile(r"[A-Za-z0-9_.:@$\[\]#-]{1,128}")
 _SCOPE: Final = re.compile(r"@?[A-Za-z0-9_][A-Za-z0-9._@/:-]{0,127}")
@@ -63,8 +62,9 @@ _THINGS: Final = frozenset(
         *("request_id", "request_model", "response_model", "response_id", "tool_call_id", "tool_name"),
     )
 )
-# What the OpenTelemetry conventions call who sends, as far as its values may be no words; command lines are texts.
-_RESOURCE: Final = frozenset(
+# What the OpenTelemetry conventions call who sends and what was asked of whom, where values may be no words. Command lines
+# are texts.
+_CONVENTIONS: Final = frozenset(
     """
     service.name service.namespace service.version service.instance.id deployment.environment.name deployment.name
     telemetry.sdk.name telemetry.distro.name host.name host.type host.image.name host.cpu.model.name os.name os.version
@@ -72,6 +72,7 @@ _RESOURCE: Final = frozenset(
     container.name container.image.name container.image.id container.image.tags k8s.cluster.name k8s.node.name
     k8s.namespace.name k8s.pod.name k8s.container.name k8s.deployment.name k8s.job.name cloud.account.id
     cloud.resource_id aws.ecs.cluster.arn aws.ecs.task.arn faas.name faas.instance device.manufacturer device.model.name
+    http.route rpc.service rpc.method operation.name
     """.split()  # noqa: SIM905 - a name a line would take a page
 )
 
@@ -83,7 +84,7 @@ def _known() -> frozenset[str]:
         found.update(
             name for of, names in dialect.fields.items() if of in _THINGS for name in names if isinstance(name, str)
         )
-    return frozenset(found | RESOURCE.keys() | _RESOURCE)
+    return frozenset(found | RESOURCE.keys() | _CONVENTIONS)
 
 
 _KNOWN: Final = _known()
