@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
@@ -26,10 +26,14 @@ from tachograph.telemetry import Telemetry, say
 if TYPE_CHECKING:
     import uvicorn
 
+    from tachograph.destinations import Destination
     from tachograph.pipeline import Followed, Follower
     from tachograph.pipeline.forwarding import Forwarding, Standing
     from tachograph.pipeline.progress import Progress
     from tachograph.pricing import Prices
+    from tachograph.receivers.intake import Intake
+    from tachograph.receivers.otlp_grpc import OtlpGrpc
+    from tachograph.receivers.otlp_grpc_late import LateDoor
     from tachograph.store.contract import Store
     from tachograph.web.api.owner import Deeds
     from tachograph.web.upkeep import Upkeep
@@ -37,7 +41,6 @@ if TYPE_CHECKING:
 PRICES_FILE: Final = "prices.toml"
 LOOK_S: Final = 5.0  # how often housekeeping looks whether it is quiet
 LOOKS_PER_ROUND: Final = 720  # an hour: retention, and tidying even where it was never quiet
-FORGET_SETTLES_NS: Final = 60 * 1_000_000_000
 STOP_S: Final = 10.0  # for answers under way when it stops; senders wait 10 s by default (OTEL_EXPORTER_OTLP_TIMEOUT)
 KEEP_ALIVE_S: Final = 125  # longer than the longest usual export interval (60 s): no race with a sender's next request
 # What a relay reads of files at once, and has on its way to the store: little, nobody waits for it.
@@ -125,8 +128,9 @@ class Server:
         self.reader = Settled(self.store, self.road.settler)
         housekeeping = Housekeeping(self.store, self.forget, self._tidied)
         opened.callback(housekeeping.close)
+        chosen = self._know_destinations(opened)  # before the doors: what comes in from then on is theirs
         self._open_doors(opened)
-        self._forward(opened)
+        self._forward(chosen, opened)
         self._open_pages(opened)
         self._follow(opened)
 
@@ -147,46 +151,54 @@ class Server:
         from tachograph.pipeline import retaining
         from tachograph.store import relayed
 
-        settings, now_ns = self.settings, self._clock()
-        days = None
+        settings, days = self.settings, None
         if self.is_relay:
             is_looked_at = not relayed.is_marked(settings.home)
             days = retaining.relay_days(settings, self.forwarding is not None, is_looked_at)
-        unsent_ns = None if days is None else retaining.unsent_ns(self.store, settings.home)
-        before_ns = retaining.forget_before_ns(settings, now_ns, days, unsent_ns)
-        if before_ns is None and settings.retention_bytes is None:
-            return
-        until_ns = now_ns if before_ns is None or settings.retention_bytes is not None else before_ns
-        if retaining.waits_for_ledger(self.store, until_ns):
-            self.road.settler.catch_up(FORGET_SETTLES_NS)
-        self.store.forget(before_ns, settings.retention_bytes)
+        retaining.forget(self.store, settings, self._clock(), days, self.road.settler.catch_up)
 
-    def _forward(self, opened: ExitStack) -> None:
-        """Send to every destination what it may have; raises ConfigError for the first that is wrong."""
+    def _know_destinations(self, opened: ExitStack) -> list[Destination]:
+        """Have every destination know from where on it sends; raises ConfigError for the first that is wrong."""
         from tachograph.registry import FORWARDERS
 
         settings, environment = self.settings, surroundings(self.settings).environment
         if not settings.forwarders and not any(kind.from_environment(environment) for kind in FORWARDERS.values()):
-            return
+            return []
         from tachograph.pipeline import routing
         from tachograph.pipeline.forwarding import Forwarding
         from tachograph.pipeline.progress import FILE_NAME, open_progress
 
-        chosen = routing.known(settings.forwarders, environment)
-        routes, loops = routing.routes(chosen, environment, self._leads_here)
+        chosen = [one for one in routing.known(settings.forwarders, environment) if one.is_enabled]
+        if routes := routing.routes(chosen, environment):
+            self._progress = open_progress(settings.home / FILE_NAME)
+            bytes_max = RELAY_REQUEST_BYTES if self.is_relay else None
+            feeds = routing.feeds_from(self.store)
+            self.forwarding = Forwarding(
+                routes, feeds, self.store, self._progress, self.telemetry, self._clock, bytes_max
+            )
+            opened.callback(self.forwarding.close)
+        return chosen
+
+    def _forward(self, chosen: Sequence[Destination], opened: ExitStack) -> None:
+        """Send to every destination what it may have, but for those that are this server."""
+        if self.forwarding is None:
+            return
+        from tachograph.pipeline import routing
+
+        loops = routing.loops(chosen, self._leads_here)
         for one in loops:
             say("warning", f"{one.where}: {routing.address(one)} is this server; nothing is forwarded there")
-        if routes:
-            progress = open_progress(settings.home / FILE_NAME)
-            feeds = routing.feeds_from(self.store)
-            bytes_max = RELAY_REQUEST_BYTES if self.is_relay else None
-            self.forwarding = Forwarding(routes, feeds, self.store, progress, self.telemetry, self._clock, bytes_max)
-            scraped = [one.destination.name for one in routes if one.destination.options.get("scrape")]
-            self._metrics = self._scraped(progress, scraped) if scraped else None  # before anything new is counted
-            if self.forwarding.needs_ledger:
-                self.road.settler.keep_up()
-            self.forwarding.start()
-            opened.callback(self.forwarding.close)
+            self.forwarding.leave_out(one.name)
+        if len(loops) == len(chosen):
+            self.forwarding.close()
+            self.forwarding = None
+            return
+        scraped = [one.name for one in chosen if one.options.get("scrape") and one not in loops]
+        self._metrics = self._scraped(self._progress, scraped) if scraped else None  # before anything new is counted
+        if self.forwarding.needs_ledger:
+            self.road.settler.keep_up()
+        self.forwarding.start()
+        opened.callback(self.forwarding.close)  # before the doors
 
     def _scraped(self, progress: Progress, names: list[str]) -> Callable[[str, bool], tuple[str, str]]:
         from tachograph.forwarders.prometheus import scrapes
@@ -249,13 +261,23 @@ class Server:
             opened.callback(workers.shutdown)
             self._serve("otlp_http", settings.otlp_http, OtlpHttp(intake, workers), opened)
         if self._may_open(settings.otlp_grpc, "otlp_grpc"):
-            from tachograph.receivers.otlp_grpc import OtlpGrpc
+            self._open_grpc(settings.otlp_grpc, intake, opened)
 
-            listen("otlp_grpc", settings.otlp_grpc).close()  # only to say clearly who has the port
-            grpc = OtlpGrpc(intake, str(settings.otlp_grpc))
-            self.addresses["otlp_grpc"] = settings.otlp_grpc._replace(port=grpc.port)
-            grpc.start()
-            opened.callback(grpc.stop, STOP_S)
+    def _open_grpc(self, address: Address, intake: Intake, opened: ExitStack) -> None:
+        listening = listen("otlp_grpc", address)  # says clearly who has the port
+        door: LateDoor | OtlpGrpc
+        if self.is_relay and address.host in ("127.0.0.1", "::1"):
+            from tachograph.receivers.otlp_grpc_late import LateDoor
+
+            address = address._replace(port=listening.getsockname()[1])
+            door = LateDoor(listening, lambda: open_grpc(intake, address))
+        else:
+            listening.close()
+            door = open_grpc(intake, address)
+            address = address._replace(port=door.port)
+        self.addresses["otlp_grpc"] = address
+        door.start()
+        opened.callback(door.stop, STOP_S)
 
     def _may_open(self, address: Address | None, name: str) -> TypeGuard[Address]:
         if address is None or not self.is_relay:
@@ -355,6 +377,13 @@ def as_shown(standing: Standing, now_ns: int) -> dict[str, Any]:
         "is_refusing": standing.word == "refusing",
         "retry_ns": state.retry_ns if is_open and standing.word == "waiting" else None,
     }
+
+
+def open_grpc(intake: Intake, address: Address) -> OtlpGrpc:
+    """The door for OTLP over gRPC, with all that it loads."""
+    from tachograph.receivers.otlp_grpc import OtlpGrpc
+
+    return OtlpGrpc(intake, str(address))
 
 
 class HttpDoor:

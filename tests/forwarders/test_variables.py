@@ -326,7 +326,7 @@ def test_langfuses_sample_rate_and_timeout(sent: Sending) -> None:
 def test_what_is_switched_off_is_known_and_sends_nothing(environ: dict[str, str]) -> None:
     known = routing.known({}, environ)
     assert [one.is_enabled for one in known] == [False]
-    assert routing.routes(known, environ, lambda _: False) == ([], [])
+    assert routing.routes(known, environ) == []
 
 
 # -- PostHog -----------------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ class Delivery:
         self._round: _Round | None = None
         self._is_unkept = False  # the last time that something should have been kept, it could not
         known = progress.state(name)
+        self._is_new = known is None
         newest = reader.sequence()
         self.state = known or State(cursor=newest)
         if known is None or known.cursor > newest:  # as after another store was put in the place of this one
@@ -85,6 +86,12 @@ class Delivery:
         self._keep(self._round)
         self._round = None
         return 0
+
+    def leave_out(self) -> None:
+        """Let go of the destination, and leave no trace where it has just begun."""
+        if self._is_new:
+            self._progress.forget(self.name)
+        self.close()
 
     def close(self) -> None:
         """Let go of the destination."""

@@ -105,9 +105,22 @@ class Forwarding:
         for runner in self._runners:
             runner.thread.start()
 
+    def leave_out(self, name: str) -> None:
+        """Send nothing to a destination, as if it were not there; before `start`."""
+        for runner in [one for one in self._runners if one.delivery.name == name]:
+            self._runners.remove(runner)
+            runner.delivery.leave_out()
+
     def close(self) -> None:
-        """End; a destination that hangs is left behind, and what it has not taken is sent after the next start."""
+        """End; a destination that hangs is left behind, and what it has not taken is sent after the next start.
+
+        May be called again."""
+        if self._is_closing.is_set():
+            return
         self._is_closing.set()
+        for runner in self._runners:
+            if not runner.thread.ident:
+                runner.delivery.close()
         _, left_behind = wait([runner.ended for runner in self._runners if runner.thread.ident], CLOSE_S)
         if not left_behind:
             self._progress.close()

@@ -143,6 +143,11 @@ class Progress:
                 )
             self._db.executemany("DELETE FROM refused WHERE id = ?", [(one,) for one in forgotten])
 
+    def forget(self, name: str) -> None:
+        """Be as if a destination had never begun."""
+        with self._lock, self._told():
+            self._db.execute("DELETE FROM destinations WHERE name = ?", (name,))
+
     def _remember(self, name: str, key: str, value: bytes | None) -> None:
         if value is None:
             self._db.execute("DELETE FROM memory WHERE destination = ? AND key = ?", (name, key))

@@ -48,21 +48,22 @@ def route(destination: Destination, environment: Mapping[str, str]) -> Route:
     return Route(destination, forwarder, address(destination))
 
 
-def routes(
-    chosen: Sequence[Destination], environment: Mapping[str, str], leads_here: Callable[[str], bool]
-) -> tuple[list[Route], list[Destination]]:
-    """Those that are enabled, ready to send; and those of them that would send to this process, left out."""
-    loops = [one for one in chosen if one.is_enabled and any(map(leads_here, _addresses(one)))]
+def routes(chosen: Sequence[Destination], environment: Mapping[str, str]) -> list[Route]:
+    """Those that are enabled, ready to send; raises ConfigError for the first wrong one."""
     found: list[Route] = []
     try:
-        for one in chosen:
-            if one.is_enabled and one not in loops:
-                found.append(route(one, environment))
+        for one in (one for one in chosen if one.is_enabled):
+            found.append(route(one, environment))
     except ConfigError:
         for made in found:
             made.forwarder.close()
         raise
-    return found, loops
+    return found
+
+
+def loops(chosen: Sequence[Destination], leads_here: Callable[[str], bool]) -> list[Destination]:
+    """Those of them that would send to this process."""
+    return [one for one in chosen if any(map(leads_here, _addresses(one)))]
 
 
 def _addresses(destination: Destination) -> list[str]:
