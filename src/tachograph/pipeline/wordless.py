@@ -62,8 +62,8 @@ _THINGS: Final = frozenset(
         *("request_id", "request_model", "response_model", "response_id", "tool_call_id", "tool_name"),
     )
 )
-# What the OpenTelemetry conventions call who sends and what was asked of whom, where values may be no words. Command lines
-# are texts.
+# What the OpenTelemetry conventions call who sends and what was asked of whom, where values may be no words.
+# Command lines are texts.
 _CONVENTIONS: Final = frozenset(
     """
     service.name service.namespace service.version service.instance.id deployment.environment.name deployment.name
