@@ -35,7 +35,8 @@ class _Question(Struct):
     values: Collection[Any]  # of the pivot
     tested: list[tuple[str, Callable[[Any], bool]]]
     fixed: list[Condition]
-    since: int | None  # the commit from which on it asks
+    since: int | None = None  # the commits from which on and up to which it asks
+    until: int | None = None
 
 
 class _Rows(Struct):
@@ -70,7 +71,7 @@ class Gathered:
             "trace_id": set(found["trace_id"]) - {""},
             "trace_key": set(found["trace_key"]) - {None},
         }
-        self._since = self._first()
+        self._since, self._until = self._commits()
         self._asked: dict[str, _Rows] = {}
 
     def scan(self, scan: Scan) -> Columns:
@@ -121,17 +122,18 @@ class Gathered:
             found |= above
         return found
 
-    def _first(self) -> int | None:
-        """The first commit that told of one of the traces, None where nothing says so of all of them."""
+    def _commits(self) -> tuple[int | None, int | None]:
+        """The first and the last commit that told of one of the traces, None where nothing says so of all of them."""
         keys = self._domains["trace_key"]
         if not keys:
-            return None
+            return None, None
         select: dict[str, str | Agg | Bucket] = {
             "first": Agg("min", "first_seq"),
+            "last": Agg("max", "last_seq"),
             "traces": Agg("count_distinct", "trace_key"),
         }
         row = self._reader.scan(Scan("trace_parts", select, (self._in_domain("trace_key"),))).rows()[0]
-        return row["first"] if row["traces"] == len(keys) else None
+        return (row["first"], row["last"]) if row["traces"] == len(keys) else (None, None)
 
     def _in_domain(self, column: str) -> Match:
         domain = self._domains[column]
@@ -146,7 +148,7 @@ class Gathered:
         """The scan taken apart; None where it has to be asked as it is."""
         if scan.group_by or scan.offset or not self._is_plain(scan):
             return None
-        made = _Question("", (), [], [], None)
+        made = _Question("", (), [], [])
         for condition in scan.where:
             if not self._take(made, condition):
                 return None
@@ -169,7 +171,9 @@ class Gathered:
             compared, value = _COMPARED[condition.op], condition.value
             made.tested.append(("seq", lambda told: told is not None and compared(told, value)))
             if condition.op == ">=":
-                made.since = value if made.since is None else max(made.since, value)
+                made.since = value
+            elif condition.op == "<=":
+                made.until = value
             return True
         domain = self._domains.get(condition.column)
         if domain is None or condition.op not in ("=", "in"):
@@ -194,14 +198,17 @@ class Gathered:
 
     def _rows(self, scan: Scan, asked: _Question, wanted: dict[str, str]) -> _Rows:
         """What the store answers when the same is asked for all sessions."""
-        is_late = self._since is not None and asked.since is not None and asked.since >= self._since
+        between: list[Condition] = []
+        if asked.since is not None and self._since is not None and asked.since >= self._since:
+            between.append(Match("seq", ">=", self._since))
+        if asked.until is not None and self._until is not None and asked.until <= self._until:
+            between.append(Match("seq", "<=", self._until))
         tested = sorted({asked.pivot, *(column for column, _ in asked.tested)})
-        key = repr((scan.table, wanted, tested, asked.pivot, asked.fixed, scan.order_by, is_late))
+        key = repr((scan.table, wanted, tested, asked.pivot, asked.fixed, scan.order_by, between))
         if key not in self._asked:
             select: dict[str, str | Agg | Bucket] = {**wanted, **{f"#{column}": column for column in tested}}
-            where = [self._in_domain(asked.pivot), *asked.fixed]
-            where += [Match("seq", ">=", self._since)] if is_late else []
-            columns = self._reader.scan(Scan(scan.table, select, tuple(where), order_by=scan.order_by))
+            where = (self._in_domain(asked.pivot), *asked.fixed, *between)
+            columns = self._reader.scan(Scan(scan.table, select, where, order_by=scan.order_by))
             places: defaultdict[Any, list[int]] = defaultdict(list)
             for place, value in enumerate(columns.data[f"#{asked.pivot}"]):
                 places[value].append(place)

@@ -93,6 +93,9 @@ def replace(con: Con, settlement: Settlement, since: int, until: int) -> dict[st
     return touched
 
 
+# How a call came about, not what it is: it is no other call when these change.
+_NO_NEWS: Final = ("seq", "changed_seq", "reports", "provenance", "price_note")
+_WHAT: Final = "hash({})".format(", ".join(f'"{c.name}"' for c in TABLES["calls"] if c.name not in _NO_NEWS))
 # The rows of a table that are of the given calls.
 _THEIRS: Final = """FROM {table} AS t SEMI JOIN given_calls USING (call_id, seq)
 WHERE t.rowid IN (SELECT rowid FROM {table} WHERE seq IN (SELECT seq FROM given_calls))"""
@@ -101,10 +104,10 @@ WHERE t.rowid IN (SELECT rowid FROM {table} WHERE seq IN (SELECT seq FROM given_
 def _remove(con: Con, ids: Set[str], *, keeps_gone: bool) -> set[str]:
     """Remove the calls in `replaced` that really have one of the ids (hashes may meet); returns their sessions.
 
-    `keeps_gone`: leaves them as they were in `gone_calls`.
+    `keeps_gone`: leaves in `gone_calls` what they were.
     """
     if keeps_gone:
-        con.execute("CREATE OR REPLACE TEMP TABLE gone_calls AS SELECT * FROM calls WHERE false")
+        con.execute("CREATE OR REPLACE TEMP TABLE gone_calls (call_id VARCHAR, changed_seq BIGINT, what UBIGINT)")
     if not value(con, "SELECT count(*) FROM replaced"):
         return set()
     rows = con.execute(
@@ -115,7 +118,7 @@ def _remove(con: Con, ids: Set[str], *, keeps_gone: bool) -> set[str]:
     columns = {"call_id": ("text", [row[0] for row in gone]), "seq": ("int", [row[1] for row in gone])}
     with given(con, "given_calls", columns):
         if keeps_gone:
-            con.execute(f"INSERT INTO gone_calls SELECT t.* {_THEIRS.format(table='calls')}")
+            con.execute(f"INSERT INTO gone_calls SELECT call_id, changed_seq, {_WHAT} {_THEIRS.format(table='calls')}")
         for table in ("calls", "call_reports"):
             con.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT t.rowid {_THEIRS.format(table=table)})")
     return {row[2] for row in gone if row[2]}
@@ -132,20 +135,12 @@ _OF_MEANING: Final = (
     "request_id", "http_status", "error_type", "error_message", "finish_reason", "is_streaming", "ttft_ns", "attempt",
     "is_cut_short",
 )  # fmt: skip
-
-
-# How a call came about, not what it is: it is no other call when these change.
-_NO_NEWS: Final = ("seq", "changed_seq", "reports", "provenance", "price_note")
-_NEWS: Final = tuple(c.name for c in TABLES["calls"] if c.name not in _NO_NEWS)
 _CHANGED: Final = f"""
 INSERT INTO calls BY NAME
-SELECT g.* REPLACE (CASE
-    WHEN g.seq > $since THEN NULL
-    WHEN o.call_id IS NULL
-      OR ({", ".join(f'g."{name}"' for name in _NEWS)}) IS DISTINCT FROM ({", ".join(f'o."{name}"' for name in _NEWS)})
-    THEN $news ELSE o.changed_seq END AS changed_seq)
-FROM given_calls AS g
-LEFT JOIN (SELECT DISTINCT ON (call_id) * FROM gone_calls ORDER BY seq DESC) AS o ON o.call_id = g.call_id
+SELECT g.* EXCLUDE (g_what) REPLACE (CASE
+    WHEN g.seq > $since THEN NULL WHEN o.what IS DISTINCT FROM g_what THEN $news ELSE o.changed_seq END AS changed_seq)
+FROM (SELECT *, {_WHAT} AS g_what FROM given_calls) AS g
+LEFT JOIN (SELECT DISTINCT ON (call_id) * FROM gone_calls) AS o USING (call_id)
 """
 
 
