@@ -92,7 +92,7 @@ def start(tmp_path: Path, site: Path) -> Start:
     def start_(text: str, *flags: str, words: tuple[str, ...] = (), **variables: str) -> Any:
         program.write_text(text, "utf-8")
         command = [sys.executable, "-m", "tachograph", "run", *flags, "--", *(words or (sys.executable, str(program)))]
-        environment = {"PYTHONPATH": str(site), **os.environ, **variables}
+        environment = {**os.environ, "PYTHONPATH": str(site), **variables}
         return subprocess.run(
             command, input="typed\n", capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
         )
