@@ -266,14 +266,20 @@ class Server:
     def _open_grpc(self, address: Address, intake: Intake, opened: ExitStack) -> None:
         listening = listen("otlp_grpc", address)  # says clearly who has the port
         door: LateDoor | OtlpGrpc
+
+        def loaded() -> OtlpGrpc:
+            from tachograph.receivers.otlp_grpc import OtlpGrpc
+
+            return OtlpGrpc(intake, str(address))
+
         if self.is_relay and address.host in ("127.0.0.1", "::1"):
             from tachograph.receivers.otlp_grpc_late import LateDoor
 
             address = address._replace(port=listening.getsockname()[1])
-            door = LateDoor(listening, lambda: open_grpc(intake, address))
+            door = LateDoor(listening, loaded)
         else:
             listening.close()
-            door = open_grpc(intake, address)
+            door = loaded()
             address = address._replace(port=door.port)
         self.addresses["otlp_grpc"] = address
         door.start()
@@ -377,13 +383,6 @@ def as_shown(standing: Standing, now_ns: int) -> dict[str, Any]:
         "is_refusing": standing.word == "refusing",
         "retry_ns": state.retry_ns if is_open and standing.word == "waiting" else None,
     }
-
-
-def open_grpc(intake: Intake, address: Address) -> OtlpGrpc:
-    """The door for OTLP over gRPC, with all that it loads."""
-    from tachograph.receivers.otlp_grpc import OtlpGrpc
-
-    return OtlpGrpc(intake, str(address))
 
 
 class HttpDoor:

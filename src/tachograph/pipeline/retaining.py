@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -9,8 +10,10 @@ from typing import Final
 from tachograph.config import Settings
 from tachograph.pipeline.progress import FILE_NAME, Progress
 from tachograph.scan import Match, Reader, Scan
+from tachograph.store.contract import Store
 
 DAY_NS: Final = 86_400 * 1_000_000_000
+_SETTLES_NS: Final = 60 * 1_000_000_000
 FORWARDED_DAYS: Final = 7  # where nobody looks at what is kept; long enough for a destination to come back
 
 
@@ -34,6 +37,18 @@ def forget_before_ns(settings: Settings, now_ns: int, days: int | None, unsent_n
     if unsent_ns is not None:
         forwarded = min(forwarded, unsent_ns)
     return forwarded if at_the_latest is None else max(at_the_latest, forwarded)
+
+
+def forget(store: Store, settings: Settings, now_ns: int, days: int | None, catch_up: Callable[[int], bool]) -> None:
+    """Have the store forget what is older or larger than wanted; `catch_up` settles, for so long at most."""
+    unsent = None if days is None else unsent_ns(store, settings.home)
+    before_ns = forget_before_ns(settings, now_ns, days, unsent)
+    if before_ns is None and settings.retention_bytes is None:
+        return
+    until_ns = now_ns if before_ns is None or settings.retention_bytes is not None else before_ns
+    if waits_for_ledger(store, until_ns):
+        catch_up(_SETTLES_NS)
+    store.forget(before_ns, settings.retention_bytes)
 
 
 def unsent_ns(reader: Reader, home: Path) -> int | None:
