@@ -136,9 +136,3 @@ def test_a_destination_that_is_down_and_a_disk_that_is_full(going: tuple[Trip, S
     sink.reply = lambda _: GOOD
     trip.run()
     assert len(TESTED.received(sink.taken)) == 25 and trip.delivery.state.failures == 0
-
-
-def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"no database " * 100)
-    with pytest.raises(ConfigError, match=r"forwarding.sqlite3: cannot be read or written: .* expected a file"):
-        Progress(tmp_path / FILE_NAME)

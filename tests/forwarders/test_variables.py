@@ -311,6 +311,14 @@ def test_langfuses_variables_shape_what_is_sent(sent: Sending) -> None:
     assert b"langfuse.release" in said and b"v7" in said
 
 
+@pytest.mark.parametrize("path", ["otel/in", "/otel/in"])
+def test_langfuses_path_and_compression(sent: Sending, path: str) -> None:
+    sink = sent.sink()
+    more = {"LANGFUSE_OTEL_TRACES_EXPORT_PATH": path, "LANGFUSE_OTEL_COMPRESSION": " NONE "}
+    sent.by({**LANGFUSE, "LANGFUSE_BASE_URL": sink.url, **more})
+    assert paths(sink.taken) == {"/otel/in"} and "content-encoding" not in sink.taken[0].headers
+
+
 def test_langfuses_sample_rate_and_timeout(sent: Sending) -> None:
     sink = sent.sink()
     going = sent.by({**LANGFUSE, "LANGFUSE_HOST": sink.url, "LANGFUSE_SAMPLE_RATE": "0", "LANGFUSE_TIMEOUT": "0.25"})

@@ -36,6 +36,7 @@ ANSWER_CHARS: Final = 300
 TIMEOUT_S: Final = 10.0  # OTLP's default, and long enough for the others
 # RFC 9110: the request itself is wrong, so that no wait helps. What else is 4xx is about who asks, and where.
 _REFUSED: Final = frozenset((400, 413, 414, 415, 422))
+LOOKS_MAX: Final = 10  # at a server that never took plain words: does it want TLS?
 _SECRET_CHARS_MIN: Final = 8
 _BUSY: Final = frozenset((408, 425, 429))
 
@@ -81,7 +82,7 @@ class HttpClient:
         proxy = _proxy(url, environment or {})
         self._pool = bounded(_pool(proxy, context, self._deadline), self._deadline)
         self._is_direct = not proxy
-        self._is_known = False  # whether something was ever taken there
+        self._looks_left = LOOKS_MAX  # 0 as soon as something was taken
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str], *, is_gzipped: bool = True) -> Answer:
         """Send a body to the address with `path` after it, and wait for the answer; raises as Forwarder.send."""
@@ -116,7 +117,7 @@ class HttpClient:
         except (HTTPError, HTTPException, OSError) as error:
             raise self._broken(shown(url), error) from None
         if 200 <= answer.status < 300:
-            self._is_known = True
+            self._looks_left = 0
             return answer
         if answer.status == 400 and not url.startswith("https") and (told_tls := self._trouble()):
             raise ConfigError(f"{shown(url)}: {told_tls[0]}", told_tls[1])
@@ -126,8 +127,9 @@ class HttpClient:
         """Whether TLS is the reason: on one side alone, or with something in it that the other side does not like."""
         parts = urlsplit(self.url)
         is_secure = parts.scheme == "https"
-        if self._deadline.is_over or not self._is_direct or (self._is_known and not is_secure):
+        if self._deadline.is_over or not self._is_direct or not (is_secure or self._looks_left):
             return None
+        self._looks_left = max(0, self._looks_left - 1)
         port = parts.port or (443 if is_secure else 80)
         return trouble(parts.hostname or "", port, self._tls if is_secure else None, self._deadline.left_s())
 

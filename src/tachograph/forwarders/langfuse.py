@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tachograph.config import BadValueError
-from tachograph.destinations import Destination, Option, made, parse, seconds, text, url, words
+from tachograph.destinations import Destination, Option, made, one_of, parse, seconds, text, url, words
 from tachograph.errors import ConfigError
 from tachograph.forwarders import langfuse_spans
 from tachograph.forwarders.contract import STEPS, Accepted, Item, Memory, Part, Step
@@ -38,6 +38,15 @@ def share(value: Any) -> float:
     return given
 
 
+def _path(value: Any) -> str:
+    """A path, with one slash before it."""
+    return "/" + text(value).lstrip("/")
+
+
+def _compression(value: Any) -> str:
+    return one_of("gzip", "none")(value.strip().lower() if isinstance(value, str) else value)
+
+
 def _seconds(value: Any) -> float:
     """Seconds, also as a text."""
     try:
@@ -48,6 +57,7 @@ def _seconds(value: Any) -> float:
 
 OPTIONS: Final = (
     Option("url", "URL", CLOUD, url, "Where Langfuse is: its cloud (EU) if not said.", f'url = "{CLOUD}"'),
+    Option("path", "path", PATH, _path, "Where traces are taken there.", 'path = "/otel/v1/traces"'),
     Option("public_key", "text", None, text, "The project's public key.", 'public_key = "pk-lf-..."'),
     Option("secret_key", "text", None, text, "Its secret key.", 'secret_key = "sk-lf-..."', is_secret=True),
     Option(
@@ -61,12 +71,15 @@ OPTIONS: Final = (
     Option("release", "text", "none", text, "The release of everything sent.", 'release = "v2.1"'),
     Option("tags", "list", "none", words, "Tags beside those of agent, channel and session.", 'tags = ["platform"]'),
     Option("sample_rate", "0 to 1", 1, share, "The share of traces that is sent.", "sample_rate = 0.1"),
+    Option("compression", "word", "gzip", _compression, "gzip or none.", 'compression = "none"'),
     Option("timeout", "seconds", 10, _seconds, "How long a request may take, with its answer.", "timeout = 5"),
     Option("certificate", "path", "the system's", text, "Authorities to trust (PEM).", 'certificate = "/etc/ca.pem"'),
 )
 # Of Langfuse's own SDK; the later name of two is the older one.
 _VARIABLES: Final = (
     ("url", ("LANGFUSE_BASE_URL", "LANGFUSE_HOST")),
+    ("path", ("LANGFUSE_OTEL_TRACES_EXPORT_PATH",)),
+    ("compression", ("LANGFUSE_OTEL_COMPRESSION",)),
     ("public_key", ("LANGFUSE_PUBLIC_KEY",)),
     ("secret_key", ("LANGFUSE_SECRET_KEY",)),
     ("environment", ("LANGFUSE_TRACING_ENVIRONMENT",)),
@@ -129,7 +142,8 @@ def make(destination: Destination, environment: Mapping[str, str]) -> Langfuse:
         release=options.get("release", ""),
         tags=options.get("tags", ()),
     )
-    return Langfuse(client, shaping, options.get("sample_rate", 1.0))
+    is_gzipped = options.get("compression", "gzip") == "gzip"
+    return Langfuse(client, shaping, options.get("sample_rate", 1.0), options.get("path", PATH), is_gzipped)
 
 
 class Langfuse:
@@ -141,8 +155,12 @@ class Langfuse:
     parts_max = _PARTS_MAX
     bytes_max = _BYTES_MAX
 
-    def __init__(self, client: HttpClient, shaping: langfuse_spans.Shaping, sample_rate: float) -> None:
+    def __init__(
+        self, client: HttpClient, shaping: langfuse_spans.Shaping, sample_rate: float, path: str, is_gzipped: bool
+    ) -> None:
         self._client = client
+        self._path = path
+        self._is_gzipped = is_gzipped
         self._shaping = shaping
         self._bound = round(sample_rate * 2**64)
 
@@ -162,7 +180,9 @@ class Langfuse:
         from tachograph import otlp_messages  # protobuf is slow to import
 
         body = otlp_messages.traces([part.value for part in parts]).SerializeToString()
-        answer = self._client.post(PATH, body, {"content-type": "application/x-protobuf"})
+        answer = self._client.post(
+            self._path, body, {"content-type": "application/x-protobuf"}, is_gzipped=self._is_gzipped
+        )
         rejected, why = _errors(answer.status, answer.body)
         return Accepted(str(answer), rejected, why)
 
