@@ -162,7 +162,7 @@ def render(site: Site, request: Request, template: str, status: int = 200, **val
         now_ns=look.now_ns,
         path=request.url.path,
         status=status,
-        **(_told(site.reader) | {key: values.pop(key) for key in ("has_demo", "is_new") if key in values}),
+        **({} if "has_demo" in values else _told(site.reader)),  # what is given is not asked for: nothing may be there
         has_login=site.has_login,
         session_called=partial(called, site.reader),
         carried=carried(request),
