@@ -371,7 +371,7 @@ if (isBegun || (await loadNext())) {
   draw();
   tellTimes();
   performance.mark("trace:ready");
-  if (isBegun) setTimeout(loadOthers); // once these are seen
+  if (isBegun) requestAnimationFrame(() => setTimeout(loadOthers)); // once these are seen
   else showFacts();
   document.addEventListener("tachograph:refreshed", loadNext);
 }
