@@ -45,7 +45,8 @@ _THING: Final = re.compile(r"[\w .:/\\@+()#&'*~=$\[\]-]+")
 _PLACE: Final = re.compile(
     r"(?i)(?:^|.*[/\\-])(?:home|users)[/\\-].*|[a-z]:/.*|"
     r".*\.(?:md|txt|pdf|docx?|xlsx?|pptx?|odt|rtf|csv|tsv|jsonl?|ya?ml|toml|xml|html?|s?css|py|ipynb|[jt]sx?|[cm]js|"
-    r"rs|rb|php|java|kt|swift|cc|[ch]pp|cs|sh|ps1|bat|sql|sqlite3?|cfg|png|jpe?g|gif|svg|webp|mp[34]|zip|gz|pem)(?:[: ].*)?"
+    r"rs|rb|php|java|kt|swift|cc|[ch]pp|cs|sh|ps1|bat|sql|sqlite3?|cfg|png|jpe?g|gif|svg|webp|mp[34]|zip|gz|pem)"
+    r"(?:[: ].*)?"
 )
 _KEY: Final = re.compile(r"[A-Za-z0-9_.:@$\[\]#-]{1,128}")
 _SCOPE: Final = re.compile(r"@?[A-Za-z0-9_][A-Za-z0-9._@/:-]{0,127}")
