@@ -151,10 +151,8 @@ class Server:
         from tachograph.pipeline import retaining
         from tachograph.store import relayed
 
-        settings, days = self.settings, None
-        if self.is_relay:
-            is_looked_at = not relayed.is_marked(settings.home)
-            days = retaining.relay_days(settings, self.forwarding is not None, is_looked_at)
+        settings, is_seen = self.settings, not relayed.is_marked(self.settings.home)
+        days = retaining.relay_days(settings, self.forwarding is not None, is_seen) if self.is_relay else None
         retaining.forget(self.store, settings, self._clock(), days, self.road.settler.catch_up)
 
     def _know_destinations(self, opened: ExitStack) -> list[Destination]:
