@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 import recorded_home
 from served import CHROMIUM, Served
+from watched import PATIENCE_MS
 
 _NO_CHROMIUM = "no chromium on the PATH: apt-get install chromium"
 _IS_REQUIRED = os.environ.get("TACHOGRAPH_CLIENTS_REQUIRED") == "1"  # read once: tests see nothing of the environment
@@ -38,6 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def chromium() -> Iterator[Browser]:
     """Chromium without a window."""
     assert CHROMIUM is not None, _NO_CHROMIUM
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # Who runs it as root, in a container, has no sandbox; what it shows is our own.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

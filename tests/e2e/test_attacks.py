@@ -35,7 +35,8 @@ ALIVE = """() => {
 # The step that is selected, as soon as its panel is there and none of those seen before.
 PANEL_OF_ANOTHER = """(seen) => {
   const node = new URL(location.href).searchParams.get("node");
-  const isShown = [...document.querySelectorAll("#panel a[download]")].some((one) => one.href.endsWith(`node=${node}`));
+  const links = [...document.querySelectorAll("#panel a[download]")];
+  const isShown = node && links.some((one) => new URL(one.href).searchParams.get("node") === node);
   return isShown && !seen.includes(node) ? node : false;
 }"""
 CALLS = "all => all.map((one) => one.pathname).filter((path) => path.startsWith('/calls/'))"

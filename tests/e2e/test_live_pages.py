@@ -54,9 +54,9 @@ def test_what_comes_in_appears(empty: Served, chromium: Browser) -> None:
     send(empty, "first-of-all")
     with Tab(chromium, empty.web) as tab:
         page = tab.open("/sessions")
-        expect(page.get_by_text("first-of-all").first).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("first-of-all").first).to_be_visible()
         send(empty, "came-later")
-        expect(page.get_by_text("came-later").first).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("came-later").first).to_be_visible()
         tab.assert_clean()
 
 
@@ -64,11 +64,11 @@ def test_a_page_survives_a_restart(empty: Served, chromium: Browser) -> None:
     send(empty, "before-the-restart")
     with Tab(chromium, empty.web) as tab:
         page = tab.open("/sessions")
-        expect(page.get_by_text("before-the-restart").first).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("before-the-restart").first).to_be_visible()
         tab.assert_clean()
         assert empty.stop() == 0
-        expect(page.locator("#live-state")).to_have_attribute("data-state", "off", timeout=20_000)
+        expect(page.locator("#live-state")).to_have_attribute("data-state", "off")
         empty.start()
-        expect(page.locator("#live-state")).to_have_attribute("data-state", "on", timeout=30_000)
+        expect(page.locator("#live-state")).to_have_attribute("data-state", "on")
         send(empty, "after-the-restart")
-        expect(page.get_by_text("after-the-restart").first).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("after-the-restart").first).to_be_visible()

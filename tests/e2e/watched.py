@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, 
 Theme = Literal["light", "dark"]
 WIDE, NARROW = 1440, 390
 HEIGHT = 1000
+PATIENCE_MS = 60_000  # how long what is waited for may take on a busy machine
 
 
 class Tab:
@@ -30,7 +31,7 @@ class Tab:
             reduced_motion="reduce",
         )
         self.context.add_cookies([{"name": "tz", "value": "UTC", "url": site}])
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self.context.new_page()
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self._complain(f"error: {error}"))
@@ -64,6 +65,8 @@ class Tab:
         self.complaints.append(f"{self.page.url[:200]}: {what[:600]}")
 
     def _said(self, message: ConsoleMessage) -> None:
+        if message.location["url"] == self.site + "/favicon.ico":
+            return  # the browser asks for it by itself, now or later, where what it got is no page
         if message.type in self._grave:  # what the content security policy refuses comes here as well
             self._complain(f"console: {message.text}")
 
