@@ -6,6 +6,7 @@ import gzip
 import json
 import types
 import typing
+from base64 import b64decode, b64encode
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ SECRETS = {
     "azure": ("DefaultEndpointsProtocol=https;AccountKey=" + "abc123/+def456==;", "abc123/+def456"),
     "curl": ("curl -s -u bob:" + "hunt3r https://example.org", "hunt3r"),
     "query": ("https://example.org/?api_key=" + "abc123def456&x=1", "abc123def456"),
+    "member": ('{"name": "API_KEY", "value": "' + 'abc def"}', "abc def"),
+    "member_in_json": (json.dumps(json.dumps([{"key": "db-password", "value": "ho" + "rse", "n": 1}])), "horse"),
+    "argument": ('["serve", "--password", "' + 'correct horse", "-v"]', "correct horse"),
+    "argument_in_json": (json.dumps({"command": json.dumps(["--api-key", "hunt" + "er2"])}), "hunter2"),
+    "scheme": ("Authorization: token " + LETTERS[:20], LETTERS[:20]),
+    "scheme_quoted": ('{"authorization": "ApiKey ' + LETTERS[:20] + '"}', LETTERS[:20]),
+    "sas": ("https://a.blob.example/c?sv=2024-01-01&si" + "g=abc%2Fdef123456789%3D&se=2026", "abc%2Fdef123456789"),
+    "presigned": ("https://b.s3.example/k?X-Amz-Signa" + "ture=0123456789abcdef0123", "0123456789abcdef0123"),
+    "presigned_in_json": ('"https://b/k?a=1\\u0026X-Goog-Signa' + 'ture=0123456789abcdef"', "0123456789abcdef"),
+    "oauth_code": ("https://app.example/callback?state=x&co" + "de=4/0AbCdEf123456789&scope=y", "0AbCdEf123456789"),
+    "age_key": ("AGE-SECRET" + "-KEY-1" + LETTERS[:30].upper() * 2, LETTERS[:30].upper()),
+    "square": ("sq0" + "csp-" + LETTERS[:43], LETTERS[:43]),
+    "square_token": ("EA" + "AA" + LETTERS + LETTERS[:14], LETTERS[:30]),
+    "twilio": ("S" + "K" + "0123456789abcdef" * 2, "0123456789abcdef"),
+    "discord": ("M" + LETTERS[:23] + "." + LETTERS[:6] + "." + LETTERS[:27], LETTERS[:27]),
+    "grafana": ("gl" + "sa_" + LETTERS[:32], LETTERS[:32]),
+    "atlassian": ("ATA" + "TT3" + LETTERS[:40], LETTERS[:40]),
     "escaped_newline": ('"echo\\n' + "gh" + "p_" + LETTERS[:36] + '"', LETTERS[:36]),
 }
 
@@ -136,6 +154,10 @@ KEPT = [
     "-----BEGIN PUBLIC KEY-----",
     "basic understanding of bearer instruments",
     "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "https://example.org/a?code=US&signature=short&status_code=200",
+    '{"name": "temperature", "value": "0.7 degrees"} and {"key": "model", "value": "gpt-4o"}',
+    '["--model", "claude-sonnet-4-5", "--token-count", "100000"]',
+    "see the authorization section of chapter 12",
     "/home/bob/.pi/agent/sessions/2026-11-21T02-35-42-123Z_abc.jsonl",
 ]
 
@@ -398,3 +420,52 @@ def test_looking_only_where_a_name_stands_finds_the_same(text: str) -> None:
     for finder in redaction._FINDERS:
         whole = finder.pattern.sub(partial(redaction._replacement, finder.kind), whole)
     assert redact_text(text) == whole
+
+
+BYTES = {
+    "utf8": ("Authorization: Bearer " + LETTERS[:20] + " and ümlaut").encode(),
+    "latin": b"\xff\xfe\x00 api_key=" + LETTERS[:20].encode() + b" \x80",
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes_lose_what_their_text_tells(name: str, mode: str) -> None:
+    value = {"$bytes": b64encode(BYTES[name]).decode()}
+    attributes: dict[str, Any] = {
+        "raw": value,
+        "deep": [{"x": value}],
+        "kept": {"$bytes": b64encode(b"\xff\x00").decode()},
+    }
+    span = Span(
+        source=Source({"raw": dict(value)}),
+        trace_id="t",
+        span_id="s",
+        parent_id="",
+        name="n",
+        kind=1,
+        start_ns=1,
+        end_ns=2,
+        attributes=attributes,
+    )
+    batch = Batch(spans=[span])
+    redact(batch, mode)
+    for found in (span.attributes["raw"], span.attributes["deep"][0]["x"], span.source.resource["raw"]):
+        raw = b64decode(found["$bytes"])
+        assert LETTERS[:20].encode() not in raw
+        assert b"[redacted:" in raw
+    assert span.attributes["kept"] == {"$bytes": b64encode(b"\xff\x00").decode()}
+
+
+def test_a_map_that_names_its_value() -> None:
+    event = Event(
+        source=Source({}),
+        time_ns=1,
+        name="n",
+        attributes={"env": [{"name": "DB_PASSWORD", "value": "horse"}, {"name": "EDITOR", "value": "vi"}]},
+    )
+    redact(Batch(events=[event]))
+    assert event.attributes["env"] == [
+        {"name": "DB_PASSWORD", "value": "[redacted:password]"},
+        {"name": "EDITOR", "value": "vi"},
+    ]

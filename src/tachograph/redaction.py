@@ -8,7 +8,9 @@ costs microseconds. The first look may be too strict, never too lax: what the se
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
@@ -31,6 +33,7 @@ class _Shape(NamedTuple):
     Conditions look 99 characters ahead at most and a match takes all it has seen, so that no text takes quadratic time.
     `trigger` is what tells in linear time whether a text is worth a closer look: without lookaround, seeing all that
     the rest sees, in the text itself and in a JSON text that quotes it. By default it is keep, secret and then.
+    `search` is the search that looks for the trigger.
     """
 
     kind: str
@@ -39,14 +42,22 @@ class _Shape(NamedTuple):
     then: str = ""
     ahead: str = ""
     trigger: str = ""
+    search: int = 0
 
 
 _SOLID = "[A-Za-z0-9_-]"
 _VALUE = r"""[^\x00-\x20"'\\,;&<>(){}\[\]`]"""
-_PREFIXES = r"gsk_|r8_|xai-|pplx-|tvly-|nvapi-|csk-|dapi|shpat_|dckr_pat_|lin_api_|sntry[su]_|hvs\.|ntn_"
+_PREFIXES = (
+    r"gsk_|r8_|xai-|pplx-|tvly-|nvapi-|csk-|dapi|shp(?:at|ca|pa|ss)_|dckr_pat_|lin_api_|sntry[su]_|hvs\.|ntn_"
+    r"|sq0(?:csp|atp|idp)-|ATATT3|NRAK-|PMAK-|pscale_(?:tkn|pw|oauth)_|gl(?:sa|c)_|dp\.(?:pt|st|ct)\.|figd_|rubygems_"
+)
 _BLANK = r"(?:[ \t]|\\+[nrt]){0,6}"
 _SIGN = f"{_BLANK}(?:=>|:=|[:=]){_BLANK}"
 _QUOTE = r"""\\*["']"""
+_PARAMETER = r"(?:[?&]|&amp;|\\+u0026)"  # where a parameter of an address begins
+_PARAMETER_TRIGGER = (
+    "(?:sig|ignature|Security-Token|code|access_token|refresh_token|id_token|client_secret)=[A-Za-z0-9%+/=_~.-]{16}"
+)
 _PEM_END = "PRIVATE KEY(?: BLOCK)?-----"
 _PEM = r"(?:[A-Za-z0-9+/=\s,:.()_-]|\\+[nrtu/])"
 
@@ -78,6 +89,14 @@ _HEADER = _cased("authorization", "cookie") + "[sS]?"
 _FLAGS = _cased(
     "password", "passwd", "token", "auth_token", "access_token", "api_key", "secret", "client_secret", "secret_key"
 )
+# A name and its value as two members or two arguments: {"name": "API_KEY", "value": "X"}, ["--password", "X"].
+_MEMBER = (
+    f"{_QUOTE}(?:name|key|Name|Key)(?:{_QUOTE}){_SIGN}{_QUOTE}[A-Za-z0-9_.-]{{0,40}}"
+    f"(?:{_PASSWORD}|{_SECRETS}|{_TOKEN}|{_HEADER})"
+    f"(?:{_QUOTE}){_BLANK},{_BLANK}{_QUOTE}[vV]alue(?:{_QUOTE}){_SIGN}{_QUOTE}"
+)
+_MEMBER_TRIGGER = f"{_QUOTE}{_BLANK},{_BLANK}{_QUOTE}[vV]alue"
+_ARGUMENT = f"--{_FLAGS}(?:{_QUOTE}){_BLANK},{_BLANK}{_QUOTE}"
 _NAMED = f"(?:{_PASSWORD}|{_SECRETS}|{_TOKEN})(?:{_QUOTE})?{_SIGN}"
 _NAMED_QUOTED = f"(?:{_PASSWORD}|{_SECRETS}|{_TOKEN}|{_HEADER})(?:{_QUOTE})?{_SIGN}\\[?{_BLANK}{_QUOTE}"
 # Any of the names, then a sign, then something that might be a value: for attributes and texts alike.
@@ -102,7 +121,7 @@ _SHAPES: Final = (
         trigger="-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY",
     ),
     # Too long to stand in a word by chance: found also where something is glued before them.
-    _Shape("anthropic_key", f"sk-ant-{_SOLID}{{8,}}", keep="(?:)"),
+    _Shape("anthropic_key", f"sk-ant-{_SOLID}{{8,}}", keep="(?:)", search=1),
     _Shape("langfuse_key", f"[ps]k-lf-{_SOLID}{{8,}}"),
     _Shape("openai_key", f"sk-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}{{0,99}}[0-9])"),
     _Shape("google_key", f"AIza{_SOLID}{{30,}}|ya29\\.{_SOLID}{{16,}}|GOCSPX-{_SOLID}{{16,}}"),
@@ -111,20 +130,40 @@ _SHAPES: Final = (
     _Shape("gitlab_token", f"gl(?:pat|ptt|dt|rt|cbt|soat|ft|imt|agent)-{_SOLID}{{16,}}"),
     _Shape("slack_token", f"xox[abceoprs]-{_SOLID}{{10,}}|xapp-{_SOLID}{{16,}}"),
     _Shape("slack_webhook", "[A-Z0-9]{6,}/[A-Z0-9]{6,}/[A-Za-z0-9]{12,}", keep=r"hooks\.slack\.com/services/"),
-    _Shape("aws_key", "(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}", then="(?:[^A-Za-z0-9]|$)"),
-    _Shape("huggingface_token", "hf_[A-Za-z0-9]{20,}", ahead="(?=hf_[A-Za-z0-9]{0,99}[0-9A-Z])"),
+    _Shape("aws_key", "(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}", then="(?:[^A-Za-z0-9]|$)", search=1),
+    _Shape("huggingface_token", "hf_[A-Za-z0-9]{20,}", ahead="(?=hf_[A-Za-z0-9]{0,99}[0-9A-Z])", search=2),
     _Shape("npm_token", "npm_[A-Za-z0-9]{30,}"),
     _Shape("pypi_token", f"pypi-{_SOLID}{{16,}}", ahead=f"(?={_SOLID}{{0,99}}[A-Z0-9])"),
     _Shape("stripe_key", "[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{16,}"),
     _Shape("sendgrid_key", f"SG\\.{_SOLID}{{16,}}\\.{_SOLID}{{16,}}"),
-    _Shape("digitalocean_token", "do[opr]_v1_[a-f0-9]{20,}"),
+    _Shape("digitalocean_token", "do[opr]_v1_[a-f0-9]{20,}", search=2),
     _Shape("posthog_key", "ph[cx]_[A-Za-z0-9]{16,}"),
     _Shape("langsmith_key", "lsv2_(?:pt|sk)_[A-Za-z0-9_]{16,}"),
-    _Shape("logfire_token", "pylf_v[0-9]_[a-z]{2}_[A-Za-z0-9]{16,}"),
+    _Shape("logfire_token", "pylf_v[0-9]_[a-z]{2}_[A-Za-z0-9]{16,}", search=2),
     _Shape(
         "api_key",
         f"(?:{_PREFIXES}){_SOLID}{{24,}}",
         ahead="(?=[A-Za-z0-9_.-]{0,99}[0-9])",
+        search=1,
+    ),
+    _Shape("age_key", "AGE-SECRET-KEY-1[A-Z0-9]{40,}"),
+    _Shape("square_token", f"EAAA{_SOLID}{{56,}}", search=2),
+    _Shape("twilio_key", "SK[0-9a-f]{32}", then="(?:[^A-Za-z0-9]|$)", search=2),
+    _Shape("discord_token", f"[MNO][A-Za-z0-9]{{22,27}}\\.{_SOLID}{{6}}\\.{_SOLID}{{27,}}", search=5),
+    _Shape(
+        "signature",
+        "[A-Za-z0-9%+/=_~-]{16,}",
+        keep=rf"{_PARAMETER}(?:sig|[sS]ignature|X-(?:Amz|Goog)-Signature|X-Amz-Security-Token)=",
+        trigger=_PARAMETER_TRIGGER,
+        search=4,
+    ),
+    _Shape(
+        "token",
+        "[A-Za-z0-9%+/=_~.-]{16,}",
+        keep=rf"{_PARAMETER}(?:code|access_token|refresh_token|id_token|client_secret)=",
+        ahead="(?=[A-Za-z%+/=_~.-]{0,99}[0-9])",
+        trigger=_PARAMETER_TRIGGER,
+        search=4,
     ),
     _Shape("telegram_token", f"[0-9]{{8,10}}:AA{_SOLID}{{33}}", trigger=f":AA{_SOLID}{{33}}"),
     _Shape("jwt", f"eyJ{_SOLID}{{8,}}(?:\\.{_SOLID}*){{1,4}}", ahead="(?<!-)"),
@@ -136,12 +175,14 @@ _SHAPES: Final = (
         r"[^\x00-\x20\"'\\\[]+",
         keep=rf"curl [^\n]{{0,200}}?(?:-u|--user)[ =](?:{_QUOTE})?[^\x00-\x20:\"'\\]+:",
         trigger="curl [^\n]{0,400}?(?:-u|--user)[ =]",
+        search=1,
     ),
     _Shape(
         "authorization",
         r"[A-Za-z0-9+/=._~:-]{12,}",
         keep=_cased("bearer", "basic") + r"(?:[ \t]|\\+t|%20|\+){1,4}",
         ahead="(?=[A-Za-z+/=._~:-]{0,99}(?:[0-9]|[a-z][A-Z]|=))",
+        search=2,
     ),
     _Shape(
         "authorization",
@@ -151,12 +192,21 @@ _SHAPES: Final = (
         trigger=_NAMED_TRIGGER,
     ),
     _Shape(
+        "authorization",
+        f"{_VALUE}{{8,}}",
+        keep=f"{_cased('authorization')}(?:{_QUOTE})?{_SIGN}(?:{_QUOTE})?[A-Za-z][A-Za-z0-9-]{{1,20}}[ \t]{{1,4}}",
+        ahead=f"(?={_VALUE}{{0,99}}[0-9])",
+        trigger="(?:uthorization|UTHORIZATION)[^\\n]{1,60}?[ \\t]",
+    ),
+    _Shape(
         "cookie",
         r"(?:[^\x00-\x1f\"'\\\[]|\[redacted:[a-z_]+\]){6,}",
         keep=rf"{_cased('cookie')}(?:{_QUOTE})?{_BLANK}:{_BLANK}(?:{_QUOTE})?",
         ahead=r"(?=[^\x00-\x20\"'\\=;]{1,64}=)",
     ),
     _Shape("", f"{_VALUE}{{6,}}", keep=f"--{_FLAGS}[ =]", ahead="(?![$*%<\\[])"),
+    _Shape("", f"(?!\\[redacted:){_QUOTED}", keep=_MEMBER, trigger=_MEMBER_TRIGGER, search=3),
+    _Shape("", f"(?!\\[redacted:){_QUOTED}", keep=_ARGUMENT, trigger=_ARGUMENT),
     _Shape("", f"(?!\\[redacted:){_QUOTED}", keep=_NAMED_QUOTED, trigger=_NAMED_TRIGGER),
     _Shape(
         "",
@@ -224,16 +274,26 @@ _SECRET_KEY: Final = re.compile(
 )
 
 
-# Two searches, as the engine is ten times faster with few literals in each.
-_OTHERS: Final = [trigger for trigger in dict.fromkeys(map(_trigger, _SHAPES)) if trigger != _NAMED_TRIGGER]
+# Several searches, as the engine is ten times faster with few literals in each: which stand together is measured.
 _may_hold_named: Final = _any_of([_NAMED_TRIGGER])
-_may_hold_some: Final = (_any_of(_OTHERS[:16]), _any_of(_OTHERS[16:]))
+_may_hold_some: Final = [
+    _any_of([_trigger(shape) for shape in _SHAPES if shape.search == number and shape.trigger != _NAMED_TRIGGER])
+    for number in sorted({shape.search for shape in _SHAPES})
+]
+
+
+_SHORT: Final = 300  # of so few characters one search for all is cheaper than to begin several
+_may_hold_any: Final = _any_of([_trigger(shape) for shape in _SHAPES if shape.trigger != _NAMED_TRIGGER])
 
 
 def _may_hold_other(text: str) -> bool:
     """Whether a text may hold a secret that is known by how it looks, whatever its name."""
-    first, second = _may_hold_some
-    return first(text) or second(text)
+    if len(text) < _SHORT:
+        return _may_hold_any(text)
+    for search in _may_hold_some:  # noqa: SIM110 - a generator costs as much as a search
+        if search(text):
+            return True
+    return False
 
 
 def _may_hold_secret(text: str) -> bool:
@@ -305,6 +365,11 @@ def _secret_kind(key: str) -> str:
 
 # Records
 
+# How the model spells bytes, and maps that name their value.
+_BYTES: Final = "$bytes"
+_BYTES_KEYS: Final = {_BYTES}
+_PAIR_KEYS: Final = {"name", "key"}
+
 
 def redact(batch: Batch, mode: str = "redacted") -> None:
     """Take the secrets out of everything in the batch, in place.
@@ -348,7 +413,8 @@ def _is_suspect(record: _Record, mode: str) -> bool:
         if mode == "full":
             fields[contents] = [content for content in fields[contents] if not content.slot]
     try:
-        return _may_hold_secret(_encode(fields).decode())
+        text = _encode(fields).decode()
+        return _BYTES in text or _may_hold_secret(text)
     except (UnicodeError, ValueError, OverflowError, RecursionError):
         return True  # not what JSON can say, so it takes the long way
 
@@ -378,12 +444,38 @@ def _redacted(value: Any, mode: str) -> Any:
     if isinstance(value, list):
         return [_redacted(item, mode) for item in value]
     if isinstance(value, dict):
+        if value.keys() == _BYTES_KEYS and isinstance(value[_BYTES], str):
+            return {_BYTES: _redacted_bytes(value[_BYTES])}
+        if _PAIR_KEYS & value.keys() and "value" in value:
+            value = _redacted_pair(value)
         return {redact_text(key): _redacted_member(key, item, mode) for key, item in value.items()}
     if isinstance(value, Content):
         _redact_content(value, mode)
     elif isinstance(value, msgspec.Struct):
         _redact_fields(value, mode)
     return value
+
+
+def _redacted_pair(value: dict[str, Any]) -> dict[str, Any]:
+    """A map that names what its member `value` is, as {"name": "API_KEY", "value": "X"}."""
+    name = next(value[key] for key in ("name", "key") if key in value)
+    if not isinstance(name, str):
+        return value
+    return {**value, "value": _redacted_member(name, value["value"], "")}
+
+
+def _redacted_bytes(encoded: str) -> str:
+    """Base64 of bytes without the secrets that their text holds, whatever else they are."""
+    try:
+        raw = b64decode(encoded, validate=True)
+    except ValueError:
+        return redact_text(encoded)
+    for encoding in ("utf-8", "latin-1"):
+        with suppress(UnicodeError):
+            text = raw.decode(encoding)
+            clean = redact_text(text)
+            return encoded if clean == text else b64encode(clean.encode(encoding)).decode()
+    return encoded
 
 
 def _redact_content(content: Content, mode: str) -> None:
