@@ -118,7 +118,7 @@ def _stepped(
     end = min(start + STEPS_SHOWN, len(moments))
     if end < len(moments):
         begun = bisect_left(moments, moments[end])
-        end = begun if begun > start else bisect_right(moments, moments[start])
+        end = begun if begun - start >= STEPS_SHOWN // 2 else bisect_right(moments, moments[end])
     since, until = moments[start] if start else 0, moments[end] if end < len(moments) else _END
     tree = session_tree(reader, session_id, (since, until))
     shown = conversation.sections(tree)
