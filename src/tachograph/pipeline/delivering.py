@@ -11,11 +11,13 @@ from msgspec.structs import replace
 from tachograph.errors import Busy, ConfigError, Rejected, TachographError
 from tachograph.forwarders.contract import CALLS, STEPS, Accepted, Feed, Forwarder, Item, Part, PendingFeed
 from tachograph.pipeline.progress import Letter, Progress, Remembered, State
+from tachograph.pipeline.windows import Window, Windows
 from tachograph.redaction import redact_text
-from tachograph.scan import Agg, Match, Reader, Scan
+from tachograph.scan import Reader
 
 WINDOW_RECORDS: Final = 5000  # then the cursor is kept: what a killed process sends twice at most
-WINDOW_COMMITS: Final = 500
+WINDOW_QUICK_NS: Final = 1_000_000_000  # a window that took less makes the next one twice as large
+WINDOW_SLOW_NS: Final = 5_000_000_000  # and one that took more half as large: what is sent twice is seconds of work
 FLUSH_S: Final = 5.0  # between looks when there is nothing to send
 STUMBLES_MAX: Final = 3  # after so many errors that nobody foresaw a request counts as refused
 BACK_OFF_S: Final = 1.0  # after the first failure; then twice as long each time, up to
@@ -56,6 +58,8 @@ class Delivery:
         self._parts_max = min(parts_max or forwarder.parts_max, forwarder.parts_max)
         self._bytes_max = min(bytes_max or forwarder.bytes_max, forwarder.bytes_max)
         self._hold_ns = hold_ns
+        is_settled = bool({CALLS, STEPS} & set(forwarder.feeds))
+        self._windows = Windows(reader, clock, hold_ns, is_settled=is_settled)
         self._round: _Round | None = None
         self._is_unkept = False  # the last time that something should have been kept, it could not
         known = progress.state(name)
@@ -63,7 +67,9 @@ class Delivery:
         newest = reader.sequence()
         self.state = known or State(cursor=newest)
         if known is None or known.cursor > newest:  # as after another store was put in the place of this one
-            self.state.cursor = newest
+            self.state.cursor, self.state.passed = newest, -1
+        if self.state.passed < 0:
+            self.state.passed = self._windows.records_until(self.state.cursor)
             progress.save(name, self.state)
 
     def round(self) -> float:
@@ -72,12 +78,14 @@ class Delivery:
         Raises ConfigError where nothing can be kept, as on a full disk. What was sent until then is not sent again.
         """
         self._rewind()
-        wait_ns = self.state.retry_ns - self._clock()
+        self._skip_forgotten()
+        wait_ns = self._wait_ns()
         if wait_ns > 0:
             return min(wait_ns / _S, FLUSH_S)  # not for the whole of it: somebody may ask to begin again
         try:
             self._round = self._round or self._wanted() or self._next() or self._due()
             if self._round is None:
+                self._rest()
                 return FLUSH_S
             self._send(self._round)
         except (Busy, ConfigError) as error:
@@ -102,34 +110,47 @@ class Delivery:
         if after is None:
             return
         self._round = None
+        after = max(after, self._windows.forgotten().until)
         everything = [(key, None) for key in self._progress.recall_keys(self.name, "")]
-        state = replace(self.state, cursor=after, retry_ns=0, is_refusing=False, failures=0)
+        passed = self._windows.records_until(after)
+        state = replace(self.state, cursor=after, passed=passed, retry_ns=0, is_refusing=False, failures=0)
         self._save(state, everything, is_rewound=True)
+
+    def _skip_forgotten(self) -> None:
+        """Count what retention forgot before it was sent, and go on after it."""
+        forgotten = self._windows.forgotten()
+        if forgotten.until <= self.state.cursor:
+            return
+        self._round = None  # the rest of it is gone
+        lost = max(0, forgotten.records - self.state.passed)
+        state = replace(self.state, cursor=forgotten.until, passed=forgotten.records, retry_ns=0)
+        state.lost += lost
+        self._save(state)
+
+    def _wait_ns(self) -> int:
+        """How long not to ask; a clock that was set back must not make it longer."""
+        now_ns = self._clock()
+        is_set_back = self.state.answered_ns > now_ns + FLUSH_S * _S
+        self.state.retry_ns = 0 if is_set_back else min(self.state.retry_ns, now_ns + RETRY_AFTER_S_MAX * _S)
+        return self.state.retry_ns - now_ns
+
+    def _rest(self) -> None:
+        """Nothing is left to send: what went wrong before is over."""
+        if self.state.failures:
+            self._save(replace(self.state, failures=0, retry_ns=0, is_refusing=False))
 
     def _next(self) -> _Round | None:
         """The next window, None where nothing is left to look at."""
-        where = [Match("seq", ">", self.state.cursor)]
-        if self._hold_ns:
-            where.append(Match("time_ns", "<=", self._clock() - self._hold_ns))
-        if {CALLS, STEPS} & set(self.forwarder.feeds):
-            where.append(Match("seq", "<=", self._settled()))
-        names = ("seq", "spans", "events", "points", "is_demo")
-        scan = Scan("commits", {n: n for n in names}, tuple(where), order_by=(("seq", False),), limit=WINDOW_COMMITS)
-        commits = self._reader.scan(scan).rows()
-        if not commits:
-            return None
-        lost = self._lost(commits[0]["seq"])
-        records, until, is_demo = 0, commits[0]["seq"], commits[0]["is_demo"]
-        for commit in commits:
-            records += commit["spans"] + commit["events"] + commit["points"]
-            if (records > WINDOW_RECORDS and commit is not commits[0]) or commit["is_demo"] != is_demo:
-                break
-            until = commit["seq"]
-        memory = Remembered(self._progress, self.name)
         since = self.state.cursor
-        feeds = () if is_demo else self._feeds  # what nobody did is nobody's to have
-        items = (some for feed in feeds for some in feed.read(since, until, memory))
-        return _Round(items, memory, until, lost)
+        window = self._windows.after(since, self.state.window)
+        if window is None:
+            return None
+        memory = Remembered(self._progress, self.name)
+        return _Round(self._read(since, window, memory), memory, window.until, window.records)
+
+    def _read(self, since: int, window: Window, memory: Remembered) -> Iterator[list[Item]]:
+        feeds = () if window.is_demo else self._feeds  # what nobody did is nobody's to have
+        return (some for feed in feeds for some in feed.read(since, window.until, memory))
 
     def _due(self) -> _Round | None:
         """What is ready since nothing more came of it."""
@@ -151,22 +172,20 @@ class Delivery:
         items = ([item for item in some if item.key in keys] for some in read)
         return _Round(items, memory, self.state.cursor, 0, letter)
 
-    def _settled(self) -> int:
-        rows = self._reader.scan(Scan("meta", {"value": "value"}, (Match("key", "=", "settled_seq"),))).rows()
-        return int(rows[0]["value"]) if rows else 0
-
-    def _lost(self, first: int) -> int:
-        """Commits that retention has forgotten since the last window."""
-        if first == self.state.cursor + 1 or not self.state.cursor:
-            return 0
-        oldest = self._reader.scan(Scan("commits", {"seq": Agg("min", "seq")})).rows()[0]["seq"]
-        return first - self.state.cursor - 1 if oldest == first else 0
+    def _note_slow(self, doing: _Round, took_ns: int) -> None:
+        """Have the next windows be smaller, from now on: the process may end before this one does."""
+        doing.took_ns += max(0, took_ns)
+        if doing.took_ns > doing.slow_ns and doing.records:
+            doing.slow_ns *= 2
+            self._save(replace(self.state, window=max(1, self.state.window // 2)))
 
     def _send(self, doing: _Round) -> None:
         """Everything that is left of a round; raises Busy or ConfigError, and then nothing that was taken is left."""
         while True:
             while doing.unsent:
+                began_ns = self._clock()
                 self._send_some(doing)
+                self._note_slow(doing, self._clock() - began_ns)
             try:
                 some = next(doing.items, None)
                 if some is None and not doing.gathered:
@@ -279,7 +298,9 @@ class Delivery:
         self._save(state)
 
     def _keep(self, doing: _Round) -> None:
-        state = replace(self.state, cursor=doing.until, lost=self.state.lost + doing.lost)
+        state = replace(self.state, cursor=doing.until, passed=self.state.passed + doing.records)
+        if doing.records and doing.took_ns < WINDOW_QUICK_NS:
+            state.window = min(2 * state.window, WINDOW_RECORDS)
         if self._is_unkept:
             state.failures, state.is_refusing, state.answer = 0, False, ""
         letter = doing.letter
@@ -287,7 +308,7 @@ class Delivery:
             self._save(state, doing.memory.changes.items(), doing.letters)
             return
         if not doing.keys:
-            state.lost += 1  # nothing of it is kept any more
+            state.lost += letter.rejected  # nothing of it is kept any more
         state.refused = max(0, state.refused - letter.rejected)
         # What is remembered knows these records already.
         self._save(state, (), doing.letters, forgotten=(letter.id,))
@@ -317,12 +338,13 @@ class _Round:
     """One window on its way: what is read, what is converted and not yet taken, and what was refused."""
 
     def __init__(
-        self, items: Iterator[list[Item]], memory: Remembered, until: int, lost: int, letter: Letter | None = None
+        self, items: Iterator[list[Item]], memory: Remembered, until: int, records: int, letter: Letter | None = None
     ) -> None:
         self.items = items
         self.memory = memory
         self.until = until
-        self.lost = lost
+        self.records = records
+        self.took_ns, self.slow_ns = 0, WINDOW_SLOW_NS
         self.letter = letter
         self.keys: set[str] = set()  # of a letter: those that are still kept
         self.gathered: dict[str, list[Part]] = {}  # by route: what does not fill a request yet

@@ -31,7 +31,7 @@ class State(Struct, omit_defaults=True):
     cursor: int = 0  # everything up to this commit was sent, or set aside
     sent: int = 0  # records that were taken
     refused: int = 0  # records that will never be taken: see Letter
-    lost: int = 0  # commits that retention forgot before they were sent
+    lost: int = 0  # records (spans, events and points) that retention forgot before they were sent
     requests: int = 0
     failures: int = 0  # in a row, since the last answer that was good
     failed: int = 0  # requests that did not go well, in all
@@ -40,6 +40,8 @@ class State(Struct, omit_defaults=True):
     answered_ns: int = 0
     taken_ns: int = 0  # the last time that something was taken
     is_refusing: bool = False  # until the operator has acted
+    passed: int = -1  # records that came in up to the cursor, in all; -1 = nobody has counted
+    window: int = 200  # about how many records are sent before the cursor is kept
 
 
 class Letter(Struct, omit_defaults=True):

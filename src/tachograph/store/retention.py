@@ -41,6 +41,7 @@ _ORDER: Final = {
 }
 _ROW_GROUP: Final = 24_576  # small enough that a trace by id reads little, large enough to compress
 FORGOTTEN: Final = "forgotten_seq"
+FORGOTTEN_RECORDS: Final = "forgotten_records"  # all of them, those of the demo not counted
 # Tables whose rows go with the commits that brought them, beside the big ones.
 _OF_COMMITS: Final = (
     "reports",
@@ -253,6 +254,7 @@ def _forget_until(con: Con, folder: Path, day: Day) -> None:
     week_ns = (day.start_ns + DAY_NS - _MONDAY_NS) // (7 * DAY_NS) * (7 * DAY_NS) + _MONDAY_NS
     of_week = value(con, "SELECT max(seq) FROM commits WHERE time_ns < ? AND seq <= ?", [week_ns, last]) or 0
     with transaction(con):
+        _count_forgotten(con, last)
         gone = con.execute(
             "SELECT path FROM sealed WHERE last_seq <= if(name = 'contents', $week, $last)",
             {"week": of_week, "last": last},
@@ -277,6 +279,17 @@ def _forget_until(con: Con, folder: Path, day: Day) -> None:
     for (path,) in gone:
         (folder / path).unlink(missing_ok=True)
     con.execute("CHECKPOINT")
+
+
+def _count_forgotten(con: Con, last: int) -> None:
+    """Keep how many records are gone: the rows of their commits say so only until the week is over."""
+    known = dict(
+        con.execute("SELECT key, value FROM meta WHERE key IN (?, ?)", [FORGOTTEN, FORGOTTEN_RECORDS]).fetchall()
+    )
+    counted = "SELECT coalesce(sum(spans + events + points), 0) FROM commits WHERE seq > ? AND seq <= ? AND NOT is_demo"
+    records = int(known.get(FORGOTTEN_RECORDS, 0)) + int(value(con, counted, [int(known.get(FORGOTTEN, 0)), last]))
+    con.execute("DELETE FROM meta WHERE key = ?", [FORGOTTEN_RECORDS])
+    con.execute("INSERT INTO meta VALUES (?, ?)", [FORGOTTEN_RECORDS, str(records)])
 
 
 def _forget_sessions(con: Con, last: int) -> None:
