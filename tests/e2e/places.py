@@ -23,7 +23,7 @@ BELOW: Final = {
     "nothing found": "/calls?q=" + "agent%3Anobody-at-all",
     "a wrong filter": "/calls?q=" + "nonsense%3A%3A%28",
     "a search": "/search?range=all&q=permission",
-    "an answer in SQL": "/sql?" + urlencode({"q": "select agent, count(*) as calls from calls group by agent"}),
+    "an answer in SQL": "/sql?" + urlencode({"query": "select agent, count(*) as calls from calls group by agent"}),
     "two periods": "/compare",
     "two sessions": "/compare/sessions?id=generated-1&id=generated-2",
     "the API": "/api",
