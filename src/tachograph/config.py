@@ -120,6 +120,32 @@ class BadValueError(ValueError):
     """A value that a parser below does not take; its text is what was expected instead."""
 
 
+_SECRETS_IN_ADDRESS: Final = (
+    # Up to the last @ is who asks: name and password, also where the rest is no address.
+    (re.compile(r"^([A-Za-z][\w+.-]*:/*)?.*@", re.DOTALL), r"\g<1>[hidden]@"),
+    (re.compile(r"([?#;]).*", re.DOTALL), r"\1[hidden]"),
+    # What stands where a port is expected, and is none, is a password without its host.
+    (re.compile(r"(:)(?!/)(?!\d{1,5}(?:[/?#,]|$))(?!\[hidden\])[^/?#,]+"), r"\1[hidden]"),
+)
+_PLAIN: Final = re.compile(r"[\w.-]{1,24}(?:[:/].*)?|[\w-]{1,24}(?:\.[\w-]{1,24})+(?:[:/].*)?", re.DOTALL)
+_KEY: Final = re.compile(r"\b(?:sk|pk|rk|ph[cx]|gh[a-z]|glc|glsa|eyJ)[-_\w]{6,}")
+
+
+def masked(value: Any, *, is_address: bool = False) -> str:
+    """A wrong value as a message may repeat it: without what may be a secret in it."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    if not isinstance(value, str):
+        return f"{value!r}"
+    text = value
+    if is_address or "@" in value or "://" in value:
+        for pattern, instead in _SECRETS_IN_ADDRESS:
+            text = pattern.sub(instead, text)
+        if "://" not in text and "[hidden]" not in text and not _PLAIN.fullmatch(text):
+            return "a value"
+    return f'"{_KEY.sub("[hidden]", text)}"'
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise BadValueError("a text")
@@ -344,7 +370,7 @@ def _parse(name: str, value: Any, where: str) -> Any:
     try:
         return _BY_NAME[name].parse(value)
     except BadValueError as bad:
-        shown = "a value" if name.endswith("_token") else f'"{value}"' if isinstance(value, str) else f"{value!r}"
+        shown = "a value" if name.endswith("_token") else masked(value, is_address=_BY_NAME[name].type == "address")
         raise ConfigError(f"{where}: got {shown}; expected {bad}", _example(name)) from None
 
 
@@ -378,7 +404,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     forwarders = table.pop(FORWARDERS, {})
     if not isinstance(forwarders, dict):
         where = f"{FILE_NAME}:{_line_of(text, FORWARDERS)}: {FORWARDERS}"
-        raise ConfigError(f"{where}: got {forwarders!r}; expected tables", "[forwarders.acme]")
+        raise ConfigError(f"{where}: got {masked(forwarders, is_address=True)}; expected tables", "[forwarders.acme]")
     for name in table:
         if name not in _BY_NAME or name == "home":
             raise _unknown(path, _line_of(text, name), name)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
-from tachograph.config import BadValueError, Placed
+from tachograph.config import BadValueError, Placed, masked
 from tachograph.errors import ConfigError
 
 PRIVACY_MODES: Final = ("full", "redacted", "none")
@@ -178,13 +178,17 @@ def read(tables: Mapping[str, Placed], kinds: Mapping[str, Iterable[Option]]) ->
 def _read(name: str, table: Placed, kinds: Mapping[str, Iterable[Option]]) -> Destination:
     if not NAME_PATTERN.fullmatch(name):
         expected = "a name of lower-case letters, digits, - and _"
-        raise ConfigError(f'{table.where}: got the name "{name}"; expected {expected}', "[forwarders.acme]")
+        raise ConfigError(
+            f"{table.where}: got the name {masked(name, is_address=True)}; expected {expected}", "[forwarders.acme]"
+        )
     if not isinstance(table.value, dict):
-        raise ConfigError(f"{table.where}: got {table.value!r}; expected a table", f"[forwarders.{name}]")
+        raise ConfigError(
+            f"{table.where}: got {masked(table.value, is_address=True)}; expected a table", f"[forwarders.{name}]"
+        )
     kind = table.value.get("kind", name)
     if kind not in kinds:
         where = table.place("kind")
-        raise ConfigError(f'{where}: got "{kind}"; expected one of {", ".join(kinds)}', 'kind = "otlp"')
+        raise ConfigError(f"{where}: got {masked(kind)}; expected one of {', '.join(kinds)}", 'kind = "otlp"')
     known = {option.name: option for option in (*COMMON, *kinds[kind])}
     values: dict[str, Any] = {}
     for key, value in table.value.items():
@@ -217,7 +221,7 @@ def parse(option: Option, value: Any, where: str) -> Any:
     try:
         return option.parse(value)
     except BadValueError as bad:
-        shown = "a value" if option.is_secret else f'"{value}"' if isinstance(value, str) else f"{value!r}"
+        shown = "a value" if option.is_secret else masked(value, is_address=option.type == "URL")
         hint = option.example or f"{option.name} = ..."
         raise ConfigError(f"{where}: got {shown}; expected {bad}", hint) from None
 

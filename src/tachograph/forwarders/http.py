@@ -26,6 +26,7 @@ from urllib3.exceptions import (
 from urllib3.exceptions import TimeoutError as OutOfTime
 
 from tachograph import __version__
+from tachograph.config import masked
 from tachograph.errors import Busy, ConfigError, Rejected, TachographError
 from tachograph.forwarders.deadlines import Deadline, bounded, secured
 from tachograph.forwarders.tls import Tls, explained, trouble
@@ -228,9 +229,10 @@ def _pool(proxy: str, context: ssl.SSLContext | None, deadline: Deadline) -> url
         return urllib3.ProxyManager(
             address, proxy_headers=headers, retries=False, maxsize=1, ssl_context=context, proxy_ssl_context=to_proxy
         )
-    except ProxySchemeUnknown:
+    except (ProxySchemeUnknown, LocationValueError):
         expected = "expected an http:// or https:// one"
-        raise ConfigError(f"proxy: got {shown(address)}; {expected}", "HTTPS_PROXY=http://host:port") from None
+        got = masked(address, is_address=True)
+        raise ConfigError(f"proxy: got {got}; {expected}", "HTTPS_PROXY=http://host:port") from None
 
 
 def shown(url: str) -> str:

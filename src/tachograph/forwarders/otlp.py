@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from tachograph import destinations
-from tachograph.config import BadValueError
+from tachograph.config import BadValueError, masked
 from tachograph.destinations import SIGNALS, Destination, Option
 from tachograph.errors import ConfigError
 from tachograph.forwarders.contract import Forwarder
@@ -156,7 +156,8 @@ def connection(destination: Destination, signal: str) -> Connection:
         name = f"{signal}_endpoint" if f"{signal}_endpoint" in options else "endpoint"
         expected = f'a URL with a scheme, or protocol = "{GRPC}"'
         raise ConfigError(
-            f"{destination.where}: {name}: got {endpoint}; expected {expected}", f'{name} = "http://{endpoint}"'
+            f"{destination.where}: {name}: got {masked(endpoint, is_address=True)}; expected {expected}",
+            f'{name} = "http://{"host:port" if "@" in endpoint else endpoint}"',
         )
     return Connection(
         endpoint,
@@ -186,9 +187,9 @@ def address(destination: Destination) -> str:
 
 
 def _without_secrets(endpoint: str) -> str:
-    scheme, sign, rest = endpoint.rpartition("://")
-    host = rest.partition("?")[0].rpartition("@")[2]
-    return f"{scheme}{sign}{host}"
+    given = re.split(r"[?#]", endpoint, maxsplit=1)[0]
+    scheme, sign, rest = given.partition("://") if "://" in given else ("", "", given)
+    return f"{scheme}{sign}{rest.rpartition('@')[2]}"
 
 
 # -- variables --------------------------------------------------------------------------------------------------------
