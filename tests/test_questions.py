@@ -194,7 +194,8 @@ def test_a_tally_does_not_depend_on_the_order(groups: list[dict[str, object]], r
 
 def test_all_columns_are_asked_for() -> None:
     assert {column.name for column in TABLES["sessions"]} == set(SESSION_COLUMNS)
-    assert {column.name for column in TABLES["calls"]} == set(CALL_COLUMNS)
+    # When a call became another one is for those who follow calls, not for who asks what it is.
+    assert {column.name for column in TABLES["calls"]} - {"changed_seq"} == set(CALL_COLUMNS)
 
 
 def test_sessions_come_newest_first_and_can_be_filtered(filling: Filling) -> None:
