@@ -37,10 +37,12 @@ class Address(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.host.lower() == "localhost":
+        host = self.host.lower().rstrip(".")
+        if host == "localhost" or host.endswith(".localhost"):
             return True
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            address = ipaddress.ip_address(host)
+            return (getattr(address, "ipv4_mapped", None) or address).is_loopback
         except ValueError:
             return False  # a name that may resolve to anything
 

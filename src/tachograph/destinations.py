@@ -49,6 +49,16 @@ class Destination(Struct, frozen=True):
     signals: tuple[str, ...] = SIGNALS
     privacy: str = "redacted"
     parts_max: int | None = None  # of one request; None = the kind's own
+    # What its progress is kept under, "" = its name: variables that change name another destination, not the same.
+    key: str = ""
+    # Why nothing can be sent there, and what to do: variables alone name it, and they are wrong.
+    trouble: str = ""
+    hint: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What its progress is kept under."""
+        return self.key or self.name
 
     def __repr__(self) -> str:
         """Without the options: they hold secrets, and a repr ends up in logs."""

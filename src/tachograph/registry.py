@@ -38,6 +38,7 @@ from tachograph.dialects.pi import DAMNGAMERZ_PI_OTEL, PI_OTEL_TELEMETRY, PI_SPA
 from tachograph.dialects.reading import Normaliser
 from tachograph.dialects.table import Dialect
 from tachograph.dialects.tachograph import TACHOGRAPH
+from tachograph.errors import ConfigError
 from tachograph.forwarders import langfuse, loki, otlp, posthog, prometheus
 from tachograph.forwarders.contract import Forwarder
 from tachograph.hooks import openclaw as openclaw_spool
@@ -126,6 +127,15 @@ FORWARDERS: Final[dict[str, ForwarderKind]] = {
     "prometheus": ForwarderKind(prometheus.OPTIONS, prometheus.make, prometheus.from_environment, prometheus.address),
     "loki": ForwarderKind(loki.OPTIONS, loki.make, loki.from_environment, loki.address),
 }
+
+
+def are_destinations_named(environment: Mapping[str, str]) -> bool:
+    """Whether variables alone name a destination, be it a wrong one."""
+    try:
+        return any(kind.from_environment(environment) for kind in FORWARDERS.values())
+    except ConfigError:
+        return True
+
 
 CONNECTIONS: Final[tuple[Connection, ...]] = (
     CONNECT_PI,

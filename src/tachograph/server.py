@@ -16,7 +16,6 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
-from urllib.parse import urlsplit
 
 from tachograph import footprint
 from tachograph.config import OTLP_HTTP, Address, Settings, surroundings
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from tachograph.pipeline import Followed, Follower
     from tachograph.pipeline.forwarding import Forwarding, Standing
     from tachograph.pipeline.progress import Progress
+    from tachograph.pipeline.roster import Probe
     from tachograph.pricing import Prices
     from tachograph.receivers.intake import Intake
     from tachograph.receivers.otlp_grpc import OtlpGrpc
@@ -78,6 +78,8 @@ class Server:
         self.api_token = secrets.token_urlsafe(32)
         self.follower: Follower | None = None
         self.forwarding: Forwarding | None = None
+        self._known: list[Destination] = []
+        self._loops: set[str] = set()
         self._metrics: Callable[[str, bool], tuple[str, str]] | None = None
 
     def start(self) -> None:
@@ -94,7 +96,26 @@ class Server:
 
     def standings(self) -> list[Standing]:
         """What is forwarded, and how far."""
-        return self.forwarding.standings() if self.forwarding else []
+        from tachograph.pipeline.standings import troubled
+
+        return (self.forwarding.standings() if self.forwarding else []) + [
+            troubled(one) for one in self._known if one.trouble
+        ]
+
+    def destinations(self) -> list[Standing]:
+        """The same, with those that nothing is sent to: disabled, leading back here, or removed from the settings."""
+        from tachograph.pipeline.roster import Roster
+
+        progress = self._progress if self.forwarding else None
+        home, at_work = self.settings.home, self.forwarding
+        return Roster(self._known, self._loops, self.store, home, self._clock, at_work, progress).standings()
+
+    def probes(self, name: str) -> list[Probe]:
+        """Whether each destination, or one, would take something."""
+        from tachograph.pipeline.roster import chosen, probe
+
+        environment = surroundings(self.settings).environment
+        return [probe(one, self._loops, environment) for one in chosen(self._known, name)]
 
     def stop(self) -> None:
         """Take nothing more, answer what is under way, commit, settle, close; in this order."""
@@ -156,18 +177,31 @@ class Server:
         retaining.forget(self.store, settings, self._clock(), days, self.road.settler.catch_up)
 
     def _know_destinations(self, opened: ExitStack) -> list[Destination]:
-        """Have every destination know from where on it sends; raises ConfigError for the first that is wrong."""
-        from tachograph.registry import FORWARDERS
+        """Have every destination know from where on it sends.
+
+        Raises ConfigError for the first that the file has wrong, but in a relay, which nobody watches: it only records.
+        """
+        from tachograph.registry import are_destinations_named
 
         settings, environment = self.settings, surroundings(self.settings).environment
-        if not settings.forwarders and not any(kind.from_environment(environment) for kind in FORWARDERS.values()):
+        if not settings.forwarders and not are_destinations_named(environment):
             return []
         from tachograph.pipeline import routing
         from tachograph.pipeline.forwarding import Forwarding
         from tachograph.pipeline.progress import FILE_NAME, open_progress
 
-        chosen = [one for one in routing.known(settings.forwarders, environment) if one.is_enabled]
-        if routes := routing.routes(chosen, environment):
+        try:
+            known = routing.known(settings.forwarders, environment)
+            routes = routing.routes(known, environment)
+        except ConfigError as error:
+            if not self.is_relay:
+                raise
+            say("warning", f"{error.what}; nothing is forwarded. Try: {error.hint}")
+            return []
+        self._known = known
+        for one in (one for one in known if one.trouble):
+            say("warning", f"{one.trouble}; nothing is forwarded to {one.name}. Try: {one.hint}")
+        if routes:
             self._progress = open_progress(settings.home / FILE_NAME)
             bytes_max = RELAY_REQUEST_BYTES if self.is_relay else None
             feeds = routing.feeds_from(self.store)
@@ -175,7 +209,7 @@ class Server:
                 routes, feeds, self.store, self._progress, self.telemetry, self._clock, bytes_max
             )
             opened.callback(self.forwarding.close)
-        return chosen
+        return [one.destination for one in routes]
 
     def _forward(self, chosen: Sequence[Destination], opened: ExitStack) -> None:
         """Send to every destination what it may have, but for those that are this server."""
@@ -187,6 +221,7 @@ class Server:
         for one in loops:
             say("warning", f"{one.where}: {routing.address(one)} is this server; nothing is forwarded there")
             self.forwarding.leave_out(one.name)
+            self._loops.add(one.name)
         if len(loops) == len(chosen):
             self.forwarding.close()
             self.forwarding = None
@@ -207,13 +242,9 @@ class Server:
 
     def _leads_here(self, address: str) -> bool:
         """Whether an address is one of the doors of this process."""
-        try:
-            parts = urlsplit(address if "://" in address else f"//{address}")
-            host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        except ValueError:
-            return False
-        ports = {door.port for door in self.addresses.values()}
-        return port in ports and is_own_host(host)
+        from tachograph.pipeline.loops import leads_to
+
+        return leads_to(address, self.addresses.values())
 
     def _follow(self, opened: ExitStack) -> None:
         """Read what agents write into files, once all that may fail has gone well."""
@@ -301,6 +332,8 @@ class Server:
             clear_demo=lambda: self.store.clear_demo(),
             stop=self.wants_to_stop.set,
             followed=self.followed,
+            forwarded=self.destinations,
+            probes=self.probes,
         )
 
     def _upkeep(self) -> Upkeep:
@@ -326,6 +359,7 @@ class Server:
             local = Address("127.0.0.1", 0)
             self._serve("web", local, create_local(self.reader, local.host, self.api_token, self._deeds()), opened)
         elif settings.web:
+            from tachograph.pipeline.standings import as_shown
             from tachograph.web.app import create_app
             from tachograph.web.pages.destinations import Destination
             from tachograph.web.rendering import Here
@@ -346,7 +380,7 @@ class Server:
                     self.telemetry,
                     doors,
                     self.followed,
-                    destinations=lambda: [Destination(**as_shown(s, self._clock())) for s in self.standings()],
+                    destinations=lambda: [Destination(**as_shown(s, self._clock())) for s in self.destinations()],
                     upkeep=self._upkeep(),
                 ),
                 metrics=self._metrics,
@@ -358,29 +392,6 @@ class Server:
         door = HttpDoor(name, address, app)
         opened.callback(door.close)
         self.addresses[name] = door.address
-
-
-def as_shown(standing: Standing, now_ns: int) -> dict[str, Any]:
-    """A standing in the words of the page of destinations."""
-    state = standing.state
-    is_open = standing.word == "refusing" or (standing.word == "waiting" and state.retry_ns > now_ns)
-    return {
-        "name": standing.name,
-        "kind": standing.kind,
-        "url": standing.address,
-        "signals": standing.signals,
-        "circuit": "open" if is_open else "half-open" if standing.word == "waiting" else "closed",
-        "lag_commits": standing.lag_commits,
-        "lag_s": standing.lag_ns / 1_000_000_000,
-        "records_per_s": standing.per_minute / 60,
-        "sent": state.sent,
-        "failed": state.failed,
-        "dead_letters": standing.refused_kept,
-        "answered_ns": state.answered_ns or None,
-        "answer": state.answer,
-        "is_refusing": standing.word == "refusing",
-        "retry_ns": state.retry_ns if is_open and standing.word == "waiting" else None,
-    }
 
 
 class HttpDoor:
@@ -511,18 +522,6 @@ def listen(name: str, address: Address) -> socket.socket:
             if free
             else "choose an address of this machine",
         ) from None
-
-
-def is_own_host(host: str) -> bool:
-    """Whether a host is this machine, as far as that can be told without asking anybody."""
-    if Address(host, 0).is_loopback or host in ("0.0.0.0", "::", socket.gethostname()):
-        return True
-    try:
-        family, _, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
-        _bound(family, where).close()
-    except OSError:
-        return False  # a name, or the address of another machine
-    return True
 
 
 def listen_on_localhost_too(name: str, address: Address) -> list[socket.socket]:

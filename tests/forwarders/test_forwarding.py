@@ -17,8 +17,10 @@ from tachograph import config
 from tachograph.cli import main
 from tachograph.config import Address, Settings
 from tachograph.errors import ConfigError
+from tachograph.pipeline.loops import is_own_host, leads_to
 from tachograph.pipeline.progress import FILE_NAME, Progress, State
-from tachograph.server import Server, as_shown, back_up, is_own_host
+from tachograph.pipeline.standings import as_shown
+from tachograph.server import Server, back_up
 from test_server import ANY, PATIENCE_S, Process, post, running, traces
 
 
@@ -245,6 +247,17 @@ def test_a_store_that_was_replaced_is_sent_from_its_end(home: Path) -> None:
         with started(home) as server:
             assert post(server.addresses["otlp_http"].port, traces(1, 0)) == 200
             wait_for(lambda: len(otlp_keys(sink.taken)) == 3, "sent")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:0.0.0.0]", "localhost.", "LOCALHOST", "a.localhost", "127.1"],
+)
+def test_a_way_back_is_known_however_it_is_written(host: str) -> None:
+    doors = [Address("127.0.0.1", 4318)]
+    assert leads_to(f"http://{host}:4318/v1", doors) and leads_to(f"{host}:4318", doors)
+    assert not leads_to(f"http://{host}:4320", doors)
+    assert not leads_to("http://[::ffff:192.0.2.1]:4318", doors)
 
 
 def test_own_hosts() -> None:

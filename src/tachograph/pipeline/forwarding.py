@@ -36,7 +36,10 @@ class Route(Struct, frozen=True):
 
 
 class Standing(Struct):
-    """What one destination is doing. `word`: idle, sending, waiting (it is busy) or refusing (somebody has to act)."""
+    """What one destination is doing. `word`: idle, sending, waiting (it is busy) or refusing (somebody has to act).
+
+    Nothing is sent to those that are off, a loop (they lead back here) or removed (the settings know them no more).
+    """
 
     name: str
     kind: str
@@ -51,6 +54,7 @@ class Standing(Struct):
     lag_commits: int = 0
     lag_ns: int = 0  # age of the oldest commit that is not sent
     per_minute: int = 0  # records taken in the last minute
+    identity: str = ""  # what its progress is kept under
 
 
 class Forwarding:
@@ -77,7 +81,7 @@ class Forwarding:
             _Runner(
                 route,
                 Delivery(
-                    route.destination.name,
+                    route.destination.identity,
                     route.forwarder,
                     feeds(route.destination, route.forwarder),
                     reader,
@@ -107,7 +111,7 @@ class Forwarding:
 
     def leave_out(self, name: str) -> None:
         """Send nothing to a destination, as if it were not there; before `start`."""
-        for runner in [one for one in self._runners if one.delivery.name == name]:
+        for runner in [one for one in self._runners if one.name == name]:
             self._runners.remove(runner)
             runner.delivery.leave_out()
 
@@ -157,13 +161,14 @@ class _Runner:
         clock: Callable[[], int],
     ) -> None:
         self.route = route
+        self.name = route.destination.name
         self.delivery = delivery
         self._telemetry = telemetry
         self._is_closing = is_closing
         self._clock = clock
         self._taken: deque[tuple[int, int]] = deque()
         self.ended: Future[None] = Future()
-        self.thread = threading.Thread(target=self._run, name=f"forward-{delivery.name}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"forward-{self.name}", daemon=True)
 
     def _run(self) -> None:
         wait_s = 0.0
@@ -176,7 +181,7 @@ class _Runner:
                 if self._is_closing.is_set():
                     break
                 what = error.what if isinstance(error, TachographError) else str(error)
-                say("warning", f"forward {self.delivery.name}: {type(error).__name__}: {what}")
+                say("warning", f"forward {self.name}: {type(error).__name__}: {what}")
                 wait_s = STUMBLE_S
             self._count(before)
         self.delivery.close()
@@ -188,7 +193,7 @@ class _Runner:
             ("sent", "refused", "lost"), before, (state.sent, state.refused, state.lost), strict=True
         ):
             if now > was:
-                self._telemetry.count("forwarded", f"{self.delivery.name} {kind}", now - was)
+                self._telemetry.count("forwarded", f"{self.name} {kind}", now - was)
         if state.sent > before[0]:
             self._taken.append((self._clock(), state.sent - before[0]))
             self.rate()
@@ -228,8 +233,9 @@ def standing(
         destination.agents,
         destination.projects,
         state,
-        progress.count_letters(destination.name),
+        progress.count_letters(destination.identity),
         lag,
         max(0, now_ns - first[0]["time_ns"]) if first else 0,
         per_minute,
+        destination.identity,
     )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Final
+
+from msgspec.structs import replace
 
 from tachograph import destinations
 from tachograph.config import Placed
@@ -16,29 +20,55 @@ from tachograph.questions.lookup import CALL_COLUMNS
 from tachograph.registry import FORWARDERS
 from tachograph.scan import Reader
 
+ACCOUNT: Final = ("public_key", "username", "tenant", "client_certificate")  # that say who sends, and are no secret
+
 
 def known(tables: Mapping[str, Placed], environment: Mapping[str, str]) -> list[Destination]:
-    """Those of the settings file, then those that only variables name; raises ConfigError for the first wrong one.
+    """Those of the settings file, then those that only variables name; raises ConfigError for the first wrong table.
 
-    Variables count for kinds that the file does not have: who wrote one there has said where it goes.
+    Variables count for kinds that the file does not have: who wrote one there has said where it goes. They may be set
+    for other programs, so that wrong ones stop nothing: their destination has a `trouble`.
     """
     found = destinations.read(tables, {kind: forwarder.options for kind, forwarder in FORWARDERS.items()})
     kinds, names = {one.kind for one in found}, {one.name for one in found}
-    for kind, forwarder in FORWARDERS.items():
-        if kind not in kinds:
-            by_variables = forwarder.from_environment(environment)
-            if by_variables is not None and by_variables.name not in names:
+    for kind in FORWARDERS:
+        if kind not in kinds and kind not in names:
+            by_variables = _by_variables(kind, environment)
+            if by_variables is not None:
                 found.append(by_variables)
     return found
 
 
+def _by_variables(kind: str, environment: Mapping[str, str]) -> Destination | None:
+    """The destination that variables name: known by its kind, and by address and credentials for what it was sent."""
+    try:
+        named = FORWARDERS[kind].from_environment(environment)
+        if named is not None and named.is_enabled:
+            route(named, environment).forwarder.close()
+    except ConfigError as error:
+        return Destination(kind, kind, error.what.partition(":")[0], trouble=error.what, hint=error.hint)
+    return None if named is None else replace(named, key=f"{named.name}@{_fingerprint(named)}")
+
+
+def _fingerprint(destination: Destination) -> str:
+    """A short hash of who is sent to: kind, addresses and credentials."""
+    told = [destination.kind]
+    for option in sorted(FORWARDERS[destination.kind].options):
+        if option.name in destination.options and (option.type == "URL" or option.is_secret or option.name in ACCOUNT):
+            value = destination.options[option.name]
+            told += [option.name, repr(sorted(value.items()) if isinstance(value, dict) else value)]
+    return sha256("\0".join(told).encode("utf-8", "replace")).hexdigest()[:12]
+
+
 def address(destination: Destination) -> str:
-    """Where it leads, to be shown: without secrets."""
-    return FORWARDERS[destination.kind].address(destination)
+    """Where it leads, to be shown: without secrets; "" where nobody knows."""
+    return "" if destination.trouble else FORWARDERS[destination.kind].address(destination)
 
 
 def route(destination: Destination, environment: Mapping[str, str]) -> Route:
     """The destination with what sends to it; raises ConfigError, which says where the destination is named."""
+    if destination.trouble:
+        raise ConfigError(destination.trouble, destination.hint)
     try:
         forwarder = FORWARDERS[destination.kind].make(destination, environment)
     except ConfigError as error:
@@ -49,10 +79,10 @@ def route(destination: Destination, environment: Mapping[str, str]) -> Route:
 
 
 def routes(chosen: Sequence[Destination], environment: Mapping[str, str]) -> list[Route]:
-    """Those that are enabled, ready to send; raises ConfigError for the first wrong one."""
+    """Those that are enabled and not in trouble, ready to send; raises ConfigError for the first wrong one."""
     found: list[Route] = []
     try:
-        for one in (one for one in chosen if one.is_enabled):
+        for one in (one for one in chosen if one.is_enabled and not one.trouble):
             found.append(route(one, environment))
     except ConfigError:
         for made in found:
