@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -116,6 +117,14 @@ def words(value: Any) -> tuple[str, ...]:
     return tuple(one.strip() for one in given)
 
 
+def names(value: Any) -> tuple[str, ...]:
+    """As `words`, at least one: nothing at all would be sent otherwise."""
+    given = words(value)
+    if not given:
+        raise BadValueError("at least one name; without the line, all")
+    return given
+
+
 def one_of(*choices: str) -> Callable[[Any], str]:
     """One of these words."""
 
@@ -148,8 +157,8 @@ def _signals(value: Any) -> tuple[str, ...]:
 COMMON: Final = (
     Option("kind", "word", "its name", text, "What it is: otlp, langfuse, posthog, prometheus or loki."),
     Option("enabled", "true or false", True, truth, "False keeps its place and sends nothing."),
-    Option("agents", "list", "all", words, "Only what these agents did.", 'agents = ["pi", "codex"]'),
-    Option("projects", "list", "all", words, "Only what was done in these projects.", 'projects = ["web"]'),
+    Option("agents", "list", "all", names, "Only what these agents did.", 'agents = ["pi", "codex"]'),
+    Option("projects", "list", "all", names, "Only what was done in these projects.", 'projects = ["web"]'),
     Option("signals", "list", "all", _signals, "Some of traces, logs and metrics.", 'signals = ["traces"]'),
     Option(
         "privacy",
@@ -177,12 +186,23 @@ CONNECTION: Final = (
 )
 
 
-def read(tables: Mapping[str, Placed], kinds: Mapping[str, Iterable[Option]]) -> list[Destination]:
+def read(
+    tables: Mapping[str, Placed],
+    kinds: Mapping[str, Iterable[Option]],
+    takes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> list[Destination]:
     """The destinations of the settings file, in its order; raises ConfigError for the first that is wrong.
 
-    `kinds` names the options of each kind.
+    `kinds` names the options of each kind, `takes` its signals where those are not all.
     """
-    return [_read(name, table, kinds) for name, table in tables.items()]
+    found = [_read(name, table, kinds) for name, table in tables.items()]
+    for one in found:
+        taken = takes.get(one.kind, SIGNALS)
+        if "signals" in tables[one.name].value and not set(one.signals) <= set(taken):
+            where, expected = tables[one.name].place("signals"), ", ".join(taken)
+            what = f"{where}: got {', '.join(one.signals)}; expected {expected}: {one.kind} takes nothing else"
+            raise ConfigError(what, "signals = [" + ", ".join(f'"{word}"' for word in taken) + "]")
+    return found
 
 
 def _read(name: str, table: Placed, kinds: Mapping[str, Iterable[Option]]) -> Destination:

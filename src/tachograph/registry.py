@@ -17,7 +17,7 @@ from tachograph.connections.gemini_cli import GEMINI_CLI as CONNECT_GEMINI_CLI
 from tachograph.connections.openclaw import OPENCLAW as CONNECT_OPENCLAW
 from tachograph.connections.opencode import OPENCODE as CONNECT_OPENCODE
 from tachograph.connections.pi import PI as CONNECT_PI
-from tachograph.destinations import Destination, Option
+from tachograph.destinations import SIGNALS, Destination, Option
 from tachograph.dialects.claude_code import CLAUDE_CODE
 from tachograph.dialects.codex import CODEX
 from tachograph.dialects.copilot import COPILOT
@@ -118,14 +118,19 @@ class ForwarderKind(NamedTuple):
     make: Callable[[Destination, Mapping[str, str]], Forwarder]
     from_environment: Callable[[Mapping[str, str]], Destination | None]
     address: Callable[[Destination], str]
+    signals: tuple[str, ...] = SIGNALS  # that it takes
 
 
 FORWARDERS: Final[dict[str, ForwarderKind]] = {
     "otlp": ForwarderKind(otlp.OPTIONS, otlp.make, otlp.from_environment, otlp.address),
-    "langfuse": ForwarderKind(langfuse.OPTIONS, langfuse.make, langfuse.from_environment, langfuse.address),
-    "posthog": ForwarderKind(posthog.OPTIONS, posthog.make, posthog.from_environment, posthog.address),
-    "prometheus": ForwarderKind(prometheus.OPTIONS, prometheus.make, prometheus.from_environment, prometheus.address),
-    "loki": ForwarderKind(loki.OPTIONS, loki.make, loki.from_environment, loki.address),
+    "langfuse": ForwarderKind(
+        langfuse.OPTIONS, langfuse.make, langfuse.from_environment, langfuse.address, ("traces",)
+    ),
+    "posthog": ForwarderKind(posthog.OPTIONS, posthog.make, posthog.from_environment, posthog.address, ("traces",)),
+    "prometheus": ForwarderKind(
+        prometheus.OPTIONS, prometheus.make, prometheus.from_environment, prometheus.address, ("metrics",)
+    ),
+    "loki": ForwarderKind(loki.OPTIONS, loki.make, loki.from_environment, loki.address, ("logs",)),
 }
 
 

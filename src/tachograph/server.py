@@ -199,6 +199,8 @@ class Server:
             say("warning", f"{error.what}; nothing is forwarded. Try: {error.hint}")
             return []
         self._known = known
+        for doubt in routing.doubts(known):
+            say("warning", doubt)
         for one in (one for one in known if one.trouble):
             say("warning", f"{one.trouble}; nothing is forwarded to {one.name}. Try: {one.hint}")
         if routes:

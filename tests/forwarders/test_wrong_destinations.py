@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from sink import Reply, Sink
 from tachograph.config import load, masked
+from tachograph.destinations import Destination
 from tachograph.errors import ConfigError
 from tachograph.pipeline import routing
 
@@ -103,3 +106,65 @@ def test_an_address_is_shown_without_its_secrets(tmp_path: Path) -> None:
     for endpoint in (f"http://bob:{SECRET}@host/v1?u=http://x", f"http://host/v1?key={SECRET}://x"):
         (destination,) = routing.known({}, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
         assert routing.address(destination) == "http://host/v1"
+
+
+@pytest.mark.parametrize("line", ["agents = []", "projects = []", 'agents = ""'])
+def test_a_filter_that_lets_nothing_through_is_refused(tmp_path: Path, line: str) -> None:
+    said = refused(tmp_path, f'[forwarders.otlp]\nendpoint = "http://h:1"\n{line}')
+    assert "tachograph.toml:3" in said and ("at least one name" in said or "a list of texts" in said)
+
+
+@pytest.mark.parametrize(
+    ("kind", "signals", "taken"),
+    [
+        ("langfuse", '["logs"]', "traces"),
+        ("posthog", '["traces", "metrics"]', "traces"),
+        ("loki", '["traces"]', "logs"),
+        ("prometheus", '["logs", "metrics"]', "metrics"),
+    ],
+)
+def test_signals_that_a_kind_cannot_take_are_refused(tmp_path: Path, kind: str, signals: str, taken: str) -> None:
+    said = refused(tmp_path, f"[forwarders.{kind}]\nsignals = {signals}")
+    assert f"tachograph.toml:2: forwarders.{kind}.signals: got " in said and f"expected {taken}: {kind}" in said
+
+
+def test_unknown_agents_are_a_warning(tmp_path: Path) -> None:
+    text = '[forwarders.otlp]\nendpoint = "http://h:1"\nagents = ["pi", "cluade"]'
+    (tmp_path / "tachograph.toml").write_text(text, encoding="utf-8")
+    (doubt,) = routing.doubts(routing.known(load({"home": str(tmp_path)}, {}).forwarders, {}))
+    assert "cluade may be" in doubt and "claude-code" in doubt and "tachograph.toml:1" in doubt
+
+
+PAGE = b"\n <!DOCTYPE html><html><body>Please sign in</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_taken"),
+    [
+        (Reply(200, PAGE, {"content-type": "text/html; charset=utf-8"}), False),
+        (Reply(200, b"Welcome", {"content-type": "Text/HTML"}), False),
+        (Reply(202, PAGE, {"content-type": "application/octet-stream"}), False),
+        (Reply(200, b"\xef\xbb\xbf<html>", {}), False),
+        (Reply(200, b"", {"content-type": "text/html"}), True),
+        (Reply(200, b"ok", {"content-type": "text/plain"}), True),
+        (Reply(204, b"", {}), True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["otlp", "langfuse", "posthog", "prometheus", "loki"])
+def test_a_web_page_is_no_answer_of_a_receiver(kind: str, reply: Reply, is_taken: bool) -> None:
+    with Sink() as sink:
+        sink.reply = lambda _: reply
+        options = {
+            "otlp": {"endpoint": sink.url},
+            "langfuse": {"url": sink.url, "public_key": "pk-lf-1", "secret_key": "sk-lf-1"},
+            "posthog": {"host": sink.url, "api_key": "phc_x"},
+            "prometheus": {"url": sink.url, "version": "1.0"},
+            "loki": {"url": sink.url},
+        }
+        forwarder = routing.route(Destination("acme", kind, "acme", options[kind]), {}).forwarder
+        with closing(forwarder):
+            if is_taken:
+                assert forwarder.probe().rejected == 0
+            else:
+                with pytest.raises(ConfigError, match="with a web page; expected"):
+                    forwarder.probe()

@@ -119,6 +119,11 @@ class HttpClient:
             raise self._broken(shown(url), error) from None
         if 200 <= answer.status < 300:
             self._looks_left = 0
+            if _is_page(answer):
+                what = (
+                    f"{shown(url)}: answered {answer.status} with a web page; expected the answer of a receiver of data"
+                )
+                raise ConfigError(what, "check the address, and whether a sign-in page stands before it")
             return answer
         if answer.status == 400 and not url.startswith("https") and (told_tls := self._trouble()):
             raise ConfigError(f"{shown(url)}: {told_tls[0]}", told_tls[1])
@@ -154,6 +159,13 @@ class HttpClient:
         for secret in self._secrets:  # some answers repeat the key that they refuse
             said = said.replace(secret, "[redacted]")
         return _judged(f"{shown(url)}: answered {answer.status}{said[: ANSWER_CHARS + 2]}", answer)
+
+
+def _is_page(answer: Answer) -> bool:
+    """Whether a browser is spoken to, as by a sign-in page or a captive portal; nothing was taken then."""
+    start = answer.body.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    is_named = answer.headers.get("content-type", "").strip().lower().startswith(("text/html", "application/xhtml"))
+    return (is_named and bool(start)) or start.startswith((b"<!doctype", b"<html"))
 
 
 def _judged(what: str, answer: Answer) -> TachographError:

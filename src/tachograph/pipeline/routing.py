@@ -17,7 +17,7 @@ from tachograph.pipeline import feeding
 from tachograph.pipeline.forwarding import FeedsOf, Route
 from tachograph.pipeline.stepping import Steps
 from tachograph.questions.lookup import CALL_COLUMNS
-from tachograph.registry import FORWARDERS
+from tachograph.registry import FORWARDERS, HOOKS, TRANSCRIPTS
 from tachograph.scan import Reader
 
 ACCOUNT: Final = ("public_key", "username", "tenant", "client_certificate")  # that say who sends, and are no secret
@@ -29,7 +29,8 @@ def known(tables: Mapping[str, Placed], environment: Mapping[str, str]) -> list[
     Variables count for kinds that the file does not have: who wrote one there has said where it goes. They may be set
     for other programs, so that wrong ones stop nothing: their destination has a `trouble`.
     """
-    found = destinations.read(tables, {kind: forwarder.options for kind, forwarder in FORWARDERS.items()})
+    options = {kind: forwarder.options for kind, forwarder in FORWARDERS.items()}
+    found = destinations.read(tables, options, {kind: forwarder.signals for kind, forwarder in FORWARDERS.items()})
     kinds, names = {one.kind for one in found}, {one.name for one in found}
     for kind in FORWARDERS:
         if kind not in kinds and kind not in names:
@@ -58,6 +59,16 @@ def _fingerprint(destination: Destination) -> str:
             value = destination.options[option.name]
             told += [option.name, repr(sorted(value.items()) if isinstance(value, dict) else value)]
     return sha256("\0".join(told).encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def doubts(chosen: Sequence[Destination]) -> list[str]:
+    """What may be a mistake of theirs and need not be: agents that nobody knows, as own programs have free names."""
+    agents = sorted({kind.agent for kind in (*HOOKS, *TRANSCRIPTS)})
+    return [
+        f"{one.where}: agents: {', '.join(unknown)} may be a program of yours; known are {', '.join(agents)}"
+        for one in chosen
+        if (unknown := [name for name in one.agents if name not in agents])
+    ]
 
 
 def address(destination: Destination) -> str:
