@@ -159,6 +159,14 @@ class Server:
         """How far the files of agents are read, by kind of file: the fields of pipeline.Followed."""
         return msgspec.json.decode(self._ask("GET", "followed"), type=list[dict[str, Any]])
 
+    def forwarded(self) -> bytes:
+        """Where each destination stands: the fields of pipeline.forwarding.Standing, as JSON."""
+        return self._ask("GET", "forwarded")
+
+    def probes(self, name: str) -> bytes:
+        """Have it ask a destination, by "" each, whether it would take something: pipeline.roster.Probe, as JSON."""
+        return self._ask("POST", "probes", msgspec.json.encode({"name": name}))
+
     def stop(self) -> None:
         """Have it stop in order; it does so soon after this has returned."""
         self._ask("POST", "stop", b"{}")

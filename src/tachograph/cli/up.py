@@ -11,6 +11,7 @@ from tachograph import __version__
 from tachograph.cli import running
 from tachograph.cli.tables import write_lines
 from tachograph.config import SETTINGS, Settings, load, origins
+from tachograph.telemetry import say
 
 if TYPE_CHECKING:
     from tachograph.server import Server
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     def ready(started: Server) -> None:
         running.publish(settings.home, where(started))
         write_lines(_greeting(settings, started))
+        _say_left_behind(settings, started)
         sys.stdout.flush()  # whoever waits for it at the other end of a pipe waits for this
         if arguments.demo:
             from tachograph.cli.demo import play_if_empty
@@ -56,6 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         running.withdraw(file)
     return 0
+
+
+def _say_left_behind(settings: Settings, started: Server) -> None:
+    """Say for which destinations something is kept though they are no more."""
+    from tachograph.pipeline.progress import FILE_NAME
+
+    if not (settings.home / FILE_NAME).exists():
+        return
+    from tachograph.pipeline.roster import left_behind
+
+    for line in left_behind(started.destinations()):
+        say("warning", line)
 
 
 def where(started: Server) -> running.Running:

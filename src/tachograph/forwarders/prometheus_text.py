@@ -11,6 +11,7 @@ from tachograph.forwarders.prometheus_series import Kept
 
 PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+END: Final = "# EOF\n"  # of OpenMetrics
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
@@ -24,7 +25,7 @@ def exposed(kept: Iterable[Kept], *, is_open_metrics: bool) -> str:
     lines: list[str] = []
     for name in sorted(families):
         lines += _family(name, families[name], is_open_metrics)
-    return "".join(f"{line}\n" for line in [*lines, *(["# EOF"] if is_open_metrics else [])])
+    return "".join(f"{line}\n" for line in lines) + (END if is_open_metrics else "")
 
 
 def _family(name: str, kept: list[Kept], is_open_metrics: bool) -> list[str]:

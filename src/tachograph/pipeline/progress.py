@@ -147,8 +147,11 @@ class Progress:
 
     def forget(self, name: str) -> None:
         """Be as if a destination had never begun."""
-        with self._lock, self._told():
+        with self._lock, self._told(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM destinations WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM memory WHERE destination = ?", (name,))
+            self._db.execute("DELETE FROM refused WHERE destination = ?", (name,))
 
     def _remember(self, name: str, key: str, value: bytes | None) -> None:
         if value is None:

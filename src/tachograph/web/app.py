@@ -94,7 +94,7 @@ def create_app(
         *owner.routes(reader, deeds),
         *endpoints.routes(site),
         Route(f"{PREFIX}openapi.json", openapi),
-        *([Route("/metrics", _scraped(metrics))] if metrics else []),
+        Route("/metrics", _scraped(site, metrics)),
     ]
     return Starlette(
         routes=routes,
@@ -142,11 +142,20 @@ def _pages(site: Site) -> list[Route]:
     ]
 
 
-def _scraped(metrics: Metrics) -> Callable[[Request], Response]:
+def _scraped(site: Site, metrics: Metrics | None) -> Callable[[Request], Response]:
+    """What is said of this process; and the series that a destination is for, where one is scraped."""
+
     def respond(request: Request) -> Response:
+        from tachograph.forwarders.prometheus_text import END, OPEN_METRICS, PLAIN
+        from tachograph.web.own_metrics import own_metrics
+
+        is_open_metrics = "application/openmetrics-text" in request.headers.get("accept", "")
+        own = own_metrics(site.here.destinations(), is_open_metrics=is_open_metrics)
+        if metrics is None:
+            return Response(own, media_type=OPEN_METRICS if is_open_metrics else PLAIN)
         scraper = f"{request.client.host if request.client else ''} {request.headers.get('user-agent', '')}"
-        text, media_type = metrics(scraper, "application/openmetrics-text" in request.headers.get("accept", ""))
-        return Response(text, media_type=media_type)
+        text, media_type = metrics(scraper, is_open_metrics)
+        return Response(own.removesuffix(END) + text, media_type=media_type)
 
     return respond
 

@@ -36,7 +36,11 @@ LOOPBACK_NAMES: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 API: Final = "/api/v1/"
 # What the owner's own commands ask, and nobody else: it needs a token that lies in the home folder.
 OWNER_PATHS: Final = frozenset(
-    API + name for name in ("scan", "texts", "sql", "sequence", "commit", "backup", "demo/clear", "stop", "followed")
+    API + name
+    for name in (
+        *("scan", "texts", "sql", "sequence", "commit", "backup"),
+        *("demo/clear", "stop", "followed", "forwarded", "probes"),
+    )
 )
 QUERY_BYTES_MAX: Final = 32_768
 _OPEN_PATHS: Final = frozenset(("/login", "/logout"))

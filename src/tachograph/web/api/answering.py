@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from tachograph import questions
 from tachograph.errors import QueryError
@@ -22,6 +23,7 @@ from tachograph.web.api import cursors, records
 from tachograph.web.api.query import Query, missing
 from tachograph.web.messages import Message
 from tachograph.web.pages.calls import ORDERS as CALL_ORDERS
+from tachograph.web.pages.destinations import without_secrets
 from tachograph.web.pages.sessions import ORDERS as SESSION_ORDERS
 
 METRIC_CALLS_MAX: Final = 50_000  # counted one by one: a second
@@ -188,6 +190,12 @@ def sources(query: Query) -> records.Sources:
     """Who sends what, and what is missing."""
     arrived = questions.arrivals(query.reader)
     return records.Sources(arrived, questions.findings(query.reader, arrived))
+
+
+def destinations(query: Query) -> records.Destinations:
+    """Where data is forwarded to, without secrets."""
+    told = query.site.here.destinations()
+    return records.Destinations([structs.replace(one, url=without_secrets(one.url)) for one in told])
 
 
 def live(query: Query) -> records.Live:

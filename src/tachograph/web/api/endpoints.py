@@ -84,6 +84,10 @@ ENDPOINTS: Final = (
     ),
     Endpoint("sources", "Who sends what, and what is missing of it", answering.sources, records.Sources),
     Endpoint(
+        "destinations", "Where data is forwarded to, and how far each place is", answering.destinations,
+        records.Destinations,
+    ),
+    Endpoint(
         "live", "Sessions with news in the last minutes", answering.live, records.Live,
         (Parameter("minutes", "How far back.", "number", 15, most=1440), limited(100)),
     ),

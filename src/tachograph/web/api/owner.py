@@ -26,7 +26,8 @@ class Deeds(Struct, frozen=True):
     """What commands may have the server do, beside reading; each raises the errors of the store.
 
     `commit` takes a batch down the road in and returns when it is durable; `backup` writes a copy to a folder; `stop`
-    ends the process in order, soon after it has returned; `followed` says how far the files of agents are read.
+    ends the process in order, soon after it has returned; `followed` says how far the files of agents are read;
+    `forwarded` where each destination stands, `probes` whether it (or, by "", each) would take something.
     """
 
     commit: Callable[[Batch], int]
@@ -34,6 +35,8 @@ class Deeds(Struct, frozen=True):
     clear_demo: Callable[[], int]
     stop: Callable[[], None] = lambda: None
     followed: Callable[[], list[Any]] = list
+    forwarded: Callable[[], list[Any]] = list
+    probes: Callable[[str], list[Any]] = lambda _: []
 
 
 class _Texts(Struct):
@@ -43,6 +46,10 @@ class _Texts(Struct):
 class _Sql(Struct):
     query: str
     limit: int | None = None
+
+
+class _Probed(Struct):
+    name: str
 
 
 class _Backup(Struct):
@@ -96,7 +103,15 @@ def _deed_routes(deeds: Deeds) -> list[Route]:
     def followed(_: bytes) -> bytes:
         return msgspec.json.encode(deeds.followed())
 
+    def forwarded(_: bytes) -> bytes:
+        return msgspec.json.encode(deeds.forwarded())
+
+    def probes(body: bytes) -> bytes:
+        return msgspec.json.encode(deeds.probes(_decoded(body, _Probed).name))
+
     return [
+        _route("forwarded", "GET", forwarded),
+        _route("probes", "POST", probes),
         _route("stop", "POST", stop),
         _route("followed", "GET", followed),
         _route("commit", "POST", commit),

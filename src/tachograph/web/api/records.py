@@ -11,6 +11,7 @@ from tachograph.questions import Arrival, Finding
 from tachograph.questions.lookup import CALL_COLUMNS, SESSION_COLUMNS
 from tachograph.store.schema import TABLES
 from tachograph.tree import Node, Totals
+from tachograph.web.pages.destinations import Destination
 
 _TYPES: Final[dict[str, Any]] = {
     "text": str,
@@ -339,6 +340,12 @@ class Hits(Struct):
     """Texts found, the newest first."""
 
     hits: list[Hit]
+
+
+class Destinations(Struct):
+    """Where data is forwarded to, and how far each place is."""
+
+    destinations: list[Destination]
 
 
 class Sources(Struct):

@@ -23,6 +23,12 @@ CIRCUITS: Final[dict[str, str]] = {
     "open": "waiting: it is away or busy",
 }
 _REFUSING: Final = "stopped: it takes nothing until somebody acts"
+# Those that nothing is sent to.
+RESTING: Final[dict[str, str]] = {
+    "off": "off: enabled = false",
+    "loop": "left out: it is this server",
+    "removed": "removed from the settings; what is kept for it waits",
+}
 
 
 class Destination(Struct, frozen=True):
@@ -30,7 +36,9 @@ class Destination(Struct, frozen=True):
 
     `url` has no secrets. Lag is what is committed here and not there: in commits, and as the age of the oldest of
     them. `answered_ns` is when the place last answered, `answer` what it said; `retry_ns` is when it is tried again.
-    `is_refusing`: it will take nothing until somebody changes a key, an address or the like.
+    `is_refusing`: it will take nothing until somebody changes a key, an address or the like. `lost`: records that
+    retention forgot before they were sent. `dead_letters`: pieces of requests that it refused and that can be sent
+    again. `word`: idle, sending, waiting, refusing; nothing is sent to those that are off, a loop or removed.
     """
 
     name: str
@@ -48,6 +56,14 @@ class Destination(Struct, frozen=True):
     answer: str = ""
     is_refusing: bool = False
     retry_ns: int | None = None
+    word: str = ""
+    privacy: str = ""
+    agents: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    lost: int = 0
+    refused: int = 0
+    requests: int = 0
+    cursor: int | None = None
 
 
 def destinations(site: Site, request: Request) -> Response:
@@ -69,17 +85,31 @@ def _row(one: Destination) -> dict[str, Any]:
     told = structs.asdict(one)
     return told | {
         "signals": ", ".join(one.signals),
+        "agents": ", ".join(one.agents),
+        "projects": ", ".join(one.projects),
         "url": without_secrets(one.url),
         "state": _state(one),
-        "mood": "bad" if one.is_refusing else "warn" if one.circuit != "closed" or one.dead_letters else "good",
+        "mood": _mood(one),
     }
 
 
+def _mood(one: Destination) -> str:
+    if one.word in RESTING:
+        return "warn" if one.word == "removed" else "off"
+    if one.is_refusing:
+        return "bad"
+    return "warn" if one.circuit != "closed" or one.dead_letters or one.lost else "good"
+
+
 def _state(one: Destination) -> str:
+    if one.word in RESTING:
+        return RESTING[one.word]
     if one.is_refusing:
         return _REFUSING
     state = "up to date" if one.circuit == "closed" and one.lag_commits == 0 else CIRCUITS[one.circuit]
-    return f"{state}; {units.plural(one.dead_letters, 'record')} set aside" if one.dead_letters else state
+    aside = f"; {units.plural(one.dead_letters, 'record')} set aside" if one.dead_letters else ""
+    lost = f"; {units.plural(one.lost, 'record')} lost" if one.lost else ""
+    return state + aside + lost
 
 
 def without_secrets(url: str) -> str:
