@@ -70,7 +70,7 @@ _CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     413: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.UNAVAILABLE,
-    500: grpc.StatusCode.UNAVAILABLE,
+    500: grpc.StatusCode.INTERNAL,
     503: grpc.StatusCode.UNAVAILABLE,
 }
 

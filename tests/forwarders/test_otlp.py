@@ -30,7 +30,6 @@ from tachograph.destinations import SIGNALS, Destination
 from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import otlp
 from tachograph.forwarders.contract import Accepted, Item, Part
-from tachograph.forwarders.otlp_sending import BROKEN_MAX
 from tachograph.model import Batch, Event, Meaning, Point, Source, Span
 from tachograph.pipeline import feeding
 from tachograph.pipeline.delivering import Delivery
@@ -185,26 +184,6 @@ def test_answers_mean_what_the_specification_says(sink: Sink, status: int, kind:
         forwarder.send("traces", parts(span()))
     if isinstance(raised.value, Busy):
         assert raised.value.retry_after_s == 7
-
-
-def test_a_request_that_breaks_a_working_server_is_refused(sink: Sink) -> None:
-    sink.answer = lambda got: (500 if b"span 2" in got.body else 200, {}, b"")
-    with sender(sink.url, compression="none") as forwarder:
-        for _ in range(BROKEN_MAX):
-            with pytest.raises(Busy):
-                forwarder.send("traces", parts(span(1), span(2)))
-        with pytest.raises(Rejected) as raised:
-            forwarder.send("traces", parts(span(1), span(2)))
-        assert raised.value.status == 500
-        assert forwarder.send("traces", parts(span(1))).answer == "200"
-
-
-def test_a_server_that_is_broken_itself_refuses_nothing(sink: Sink) -> None:
-    sink.answer = lambda got: (500, {}, b"")
-    with sender(sink.url) as forwarder:
-        for _ in range(BROKEN_MAX * 3):
-            with pytest.raises(Busy):
-                forwarder.send("traces", parts(span()))
 
 
 def test_a_probe_leaves_no_trace(sink: Sink) -> None:

@@ -128,7 +128,8 @@ class Forwarder(Protocol):
     def send(self, route: str, parts: Sequence[Part]) -> Accepted:
         """Send the parts in one request and wait for the answer.
 
-        Raises Busy (not taken: send the same again, after `retry_after_s`), Rejected (some of it will never be taken:
+        Raises Busy (not taken: send the same again, after `retry_after_s`; with a status of 5xx other than 502 to 504
+        it may be the request that is at fault, and the caller finds out), Rejected (some of it will never be taken:
         the caller sends halves, to find out which) or ConfigError (nothing will be taken until the operator has acted).
         """
         ...

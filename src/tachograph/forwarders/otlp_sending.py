@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tachograph import otlp_messages
 from tachograph.destinations import Destination
-from tachograph.errors import Busy, ConfigError, Rejected
+from tachograph.errors import ConfigError
 from tachograph.forwarders import otlp_genai, temporality
 from tachograph.forwarders.contract import EVENTS, POINTS, SPANS, STEPS, Accepted, Item, Memory, Part, Step
 from tachograph.forwarders.otlp import GRPC, HTTP_JSON, Connection, connection
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 PARTS_MAX: Final = 2000
 BYTES_MAX: Final = 3 * 1024 * 1024  # gRPC servers take 4 MiB unless told otherwise
-BROKEN_MAX: Final = 4  # of one kind of answer in a row: then the server is asked whether it takes anything at all
-# What OTLP does not call worth a retry (the specification names 429, 502, 503 and 504), and may be a passing fault.
-_BROKEN: Final = frozenset((500, 501, 505))
 
 _WRITE: Final[dict[str, Callable[[Sequence[Any]], Message]]] = {
     "traces": otlp_messages.traces,
@@ -69,7 +66,6 @@ class Otlp:
         self._clients: dict[str, HttpClient | GrpcClient] = {signal: self._client(signal) for signal in self._signals}
         self._target = _TARGETS.get(options.get("temporality", ""))
         self._resource: dict[str, str] = options.get("resource", {})
-        self._broken = 0
         self._genai = otlp_genai.Conventions(options.get("generation", "B")) if is_normalised else None
         by_signal = {"traces": SPANS, "logs": EVENTS, "metrics": POINTS}
         self.feeds: tuple[str, ...] = (STEPS,) if is_normalised else tuple(by_signal[one] for one in self._signals)
@@ -114,14 +110,7 @@ class Otlp:
 
     def send(self, route: str, parts: Sequence[Part]) -> Accepted:
         """Forwarder.send."""
-        try:
-            accepted = self._export(route, [part.value for part in self._with_resources(parts)])
-        except Busy as error:
-            if error.status not in _BROKEN:
-                raise
-            raise self._judged(route, error) from None
-        self._broken = 0
-        return accepted
+        return self._export(route, [part.value for part in self._with_resources(parts)])
 
     def probe(self) -> Accepted:
         """Forwarder.probe: empty requests, which the specification lets succeed."""
@@ -132,17 +121,6 @@ class Otlp:
         """Forwarder.close."""
         for client in self._clients.values():
             client.close()
-
-    def _judged(self, route: str, error: Busy) -> Busy | Rejected:
-        """Whether it is the server that is broken, or this request that breaks it."""
-        self._broken += 1
-        if self._broken <= BROKEN_MAX:
-            return error
-        try:
-            self._export(route, [])
-        except Busy:
-            return error
-        return Rejected(error.what, status=error.status)
 
     def _with_resources(self, parts: Sequence[Part]) -> list[Part]:
         """The parts with the attributes of the settings in each resource that does not have them."""

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from tachograph.errors import Busy, ConfigError, Rejected, TachographError
 from tachograph.forwarders.contract import CALLS, STEPS, Accepted, Feed, Forwarder, Item, Part, PendingFeed
+from tachograph.pipeline.doubting import FAILURES_MAX, PROBES_MAX, Doubt, Piece, is_doubtful
 from tachograph.pipeline.progress import Letter, Progress, Remembered, State
 from tachograph.pipeline.windows import Window, Windows
 from tachograph.redaction import redact_text
@@ -19,11 +20,11 @@ WINDOW_RECORDS: Final = 5000  # then the cursor is kept: what a killed process s
 WINDOW_QUICK_NS: Final = 1_000_000_000  # a window that took less makes the next one twice as large
 WINDOW_SLOW_NS: Final = 5_000_000_000  # and one that took more half as large: what is sent twice is seconds of work
 FLUSH_S: Final = 5.0  # between looks when there is nothing to send
-STUMBLES_MAX: Final = 3  # after so many errors that nobody foresaw a request counts as refused
 BACK_OFF_S: Final = 1.0  # after the first failure; then twice as long each time, up to
 BACK_OFF_S_MAX: Final = 300.0
 RETRY_AFTER_S_MAX: Final = 3600  # a destination may ask for more: it is tried again after an hour
 ANSWER_CHARS: Final = 500
+HELD_REQUESTS: Final = 4  # that are in memory at most to compare a doubtful one with
 _S: Final = 1_000_000_000
 
 
@@ -182,19 +183,94 @@ class Delivery:
     def _send(self, doing: _Round) -> None:
         """Everything that is left of a round; raises Busy or ConfigError, and then nothing that was taken is left."""
         while True:
-            while doing.unsent:
+            while doing.unsent or doing.doubt:
                 began_ns = self._clock()
-                self._send_some(doing)
+                if doing.doubt:
+                    doing.doubt.begin()
+                    self._search(doing, doing.doubt)
+                else:
+                    self._send_some(doing)
                 self._note_slow(doing, self._clock() - began_ns)
-            try:
-                some = next(doing.items, None)
-                if some is None and not doing.gathered:
-                    return
-                parts = [] if some is None else self._converted(some, doing)
-                doing.unsent.extend(self._pieces(parts, doing.gathered, is_last=some is None))
-            except BaseException:
-                self._round = None  # what is read cannot be gone on with: the window is read again
+            if not self._pull(doing):
+                return
+
+    def _pull(self, doing: _Round) -> bool:
+        """Read on, and make requests of it; whether there was anything left."""
+        try:
+            some = next(doing.items, None)
+            if some is None and not doing.gathered:
+                return False
+            parts = [] if some is None else self._converted(some, doing)
+            doing.unsent.extend(self._pieces(parts, doing.gathered, is_last=some is None))
+        except BaseException:
+            self._round = None  # what is read cannot be gone on with: the window is read again
+            raise
+        return True
+
+    def _extend(self, doing: _Round) -> bool:
+        """Have a round go on with what came since; whether something did."""
+        window = None if doing.letter else self._windows.after(doing.until, WINDOW_RECORDS)
+        if window is None:
+            return False
+        doing.items = self._read(doing.until, window, doing.memory)
+        doing.until, doing.records = window.until, doing.records + window.records
+        return True
+
+    def _search(self, doing: _Round, doubt: Doubt, error: Busy | None = None) -> None:
+        """Send a doubtful request in pieces, until all is taken or set aside; raises Busy where it seems to be down."""
+        while doubt.pieces:
+            piece = None
+            if doubt.in_row < PROBES_MAX:
+                piece = doubt.pick() or self._another(doing, doubt) or doubt.pick_any()
+            if piece is None:
+                raise error or doubt.error
+            if error is not None:
+                self.state.requests += 1
+                self.state.failed += 1
+            error = self._probed(doing, doubt, piece)
+        doing.doubt = None
+
+    def _probed(self, doing: _Round, doubt: Doubt, piece: Piece) -> Busy | None:
+        """Send one piece; how it failed, if it may be at fault."""
+        try:
+            accepted = self._sent(piece.route, piece.parts)
+        except Busy as error:
+            if not is_doubtful(error):
                 raise
+            if doubt.failed(piece, error):
+                self._find_guilty(doing, piece, error)
+            return error
+        except Rejected as error:
+            self._answered(f"{error.status}: {error.what}")
+            if len(piece.parts) > 1:
+                doubt.halve(piece)
+            else:
+                doubt.pieces.remove(piece)
+                self._set_aside(doing, piece.route, piece.parts, 1)
+            return None
+        self._taken(doing, piece.route, piece.parts, accepted)
+        for guilty in doubt.taken(piece):
+            self._find_guilty(doing, guilty, doubt.error)
+        return None
+
+    def _find_guilty(self, doing: _Round, piece: Piece, error: Busy) -> None:
+        answer, self.state.answer = self.state.answer, _short(error.what)
+        self._set_aside(doing, piece.route, piece.parts, 1)
+        self.state.answer = answer
+
+    def _another(self, doing: _Round, doubt: Doubt) -> Piece | None:
+        """A request of the same route with other records; where a lot that is on its way has none, of another route."""
+        while True:
+            for place, (route, parts) in enumerate(doing.unsent):
+                if route == doubt.route:
+                    del doing.unsent[place]
+                    return doubt.add(route, parts)
+            held = [part for piece in doubt.pieces for part in piece.parts]
+            held += [part for _, parts in doing.unsent for part in parts]
+            if len(held) >= WINDOW_RECORDS or sum(part.size_bytes for part in held) >= HELD_REQUESTS * self._bytes_max:
+                return doubt.add(*doing.unsent.popleft()) if doing.unsent else None
+            if not self._pull(doing) and not self._extend(doing):
+                return None
 
     def _converted(self, items: Sequence[Item], doing: _Round) -> list[Part]:
         """Parts of the items; one that cannot be told, for a reason nobody foresaw, is set aside alone."""
@@ -241,6 +317,14 @@ class Delivery:
         route, parts = doing.unsent[0]
         try:
             accepted = self._sent(route, parts)
+        except Busy as error:
+            doing.doubtful += is_doubtful(error)
+            if doing.doubtful < FAILURES_MAX or not is_doubtful(error):
+                raise
+            doing.unsent.popleft()
+            doing.doubt = Doubt(route, parts, error, self._parts_max, self._bytes_max)
+            self._search(doing, doing.doubt, error)
+            return
         except Rejected as error:
             self._answered(f"{error.status}: {error.what}")
             doing.unsent.popleft()
@@ -251,6 +335,10 @@ class Delivery:
                 self._set_aside(doing, route, parts, len(parts))
             return
         doing.unsent.popleft()
+        doing.doubtful = 0
+        self._taken(doing, route, parts, accepted)
+
+    def _taken(self, doing: _Round, route: str, parts: Sequence[Part], accepted: Accepted) -> None:
         self._answered(accepted.answer)
         if accepted.rejected:
             self.state.answer = _short(f"{accepted.answer}: {accepted.why}")
@@ -263,11 +351,8 @@ class Delivery:
             return self.forwarder.send(route, parts)
         except TachographError:
             raise
-        except Exception as error:  # again a few times, then for each record alone, and so set aside
-            what = f"not sent: {type(error).__name__}: {error}"
-            if self.state.failures < STUMBLES_MAX:
-                raise Busy(what) from error
-            raise Rejected(what) from error
+        except Exception as error:  # nobody foresaw it: as where the destination stumbles
+            raise Busy(f"not sent: {type(error).__name__}: {error}", status=500) from error
 
     def _answered(self, answer: str) -> None:
         self.state.requests += 1
@@ -350,6 +435,8 @@ class _Round:
         self.gathered: dict[str, list[Part]] = {}  # by route: what does not fill a request yet
         self.unsent: deque[tuple[str, list[Part]]] = deque()
         self.letters: list[Letter] = []
+        self.doubtful = 0  # failures of the first request that may be its own fault
+        self.doubt: Doubt | None = None
 
 
 def _short(text: str) -> str:
