@@ -9,6 +9,7 @@ forgotten: if it comes back, it is a counter that begins anew, which every query
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -27,6 +28,8 @@ ALIVE_MS: Final = 60_000  # between two samples of a series that does not change
 ALIVE_MAX_MS: Final = 86_400_000  # since its last change
 FORGET_MS: Final = 8 * ALIVE_MAX_MS  # longer than a call is remembered, which may change what it added
 PREFIX: Final = "series:"
+_DIGITS: Final = 9  # behind the point: what comes in is nanoseconds and billionths of a dollar
+_ULPS: Final = 4  # as much as two roundings may be off
 _ALIVE: Final = "alive"
 _SWEPT: Final = "swept"
 _SWEEP_MS: Final = 3_600_000
@@ -73,10 +76,10 @@ class Kept(Struct, array_like=True):
         if self.type == "gauge":
             self.value = gain.value
         else:
-            self.value += gain.value
+            self.value = added(self.value, gain.value)
         self.shown = max(self.shown, self.value) if self.type == "counter" else self.value
         self.count += gain.count
-        self.sum += gain.sum
+        self.sum = added(self.sum, gain.sum)
         if self.type == "summary":
             self.bounds, self.counts = gain.bounds, list(gain.counts)
         elif self.type == "histogram":
@@ -117,6 +120,17 @@ def bound_text(bound: float) -> str:
     if bound == float("inf"):
         return "+Inf"
     return str(int(bound)) if bound == int(bound) and abs(bound) < 1e15 else repr(bound)
+
+
+def added(total: float, gain: float) -> float:
+    """A sum that is the same in every order, where all of it is of whole billionths: money and time are.
+
+    A destination that is sent everything once more sees no counter fall by a rounding error.
+    """
+    found = total + gain
+    near = round(found, _DIGITS)
+    is_noise = abs(near - found) <= _ULPS * math.ulp(max(abs(found), abs(total), abs(gain)))
+    return near if is_noise else found
 
 
 class _Pending(Struct):
