@@ -14,6 +14,7 @@ from msgspec import Struct
 from tachograph.destinations import Destination
 from tachograph.errors import TachographError
 from tachograph.forwarders.contract import CALLS, STEPS, Feed, Forwarder
+from tachograph.pipeline.announcing import Announcer
 from tachograph.pipeline.delivering import Delivery
 from tachograph.pipeline.progress import Progress, State
 from tachograph.scan import Match, Reader, Scan
@@ -166,6 +167,7 @@ class _Runner:
         self._telemetry = telemetry
         self._is_closing = is_closing
         self._clock = clock
+        self._news = Announcer(delivery.name, delivery.state, clock)
         self._taken: deque[tuple[int, int]] = deque()
         self.ended: Future[None] = Future()
         self.thread = threading.Thread(target=self._run, name=f"forward-{self.name}", daemon=True)
@@ -184,6 +186,7 @@ class _Runner:
                 say("warning", f"forward {self.name}: {type(error).__name__}: {what}")
                 wait_s = STUMBLE_S
             self._count(before)
+            self._news.look(self.delivery.state)
         self.delivery.close()
         self.ended.set_result(None)
 
