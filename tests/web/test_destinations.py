@@ -49,3 +49,17 @@ def test_a_state_says_what_to_do(store: DuckStore) -> None:
     assert "waiting" in busy and "tried again at" in busy and "503" in busy
     assert "stopped" in key and "tachograph forward test key" in key and "tried again" not in key
     assert "1 record set aside" in choosy and "tachograph forward retry choosy" in choosy
+
+
+def test_what_nothing_is_sent_to_and_what_is_lost_is_told(store: DuckStore) -> None:
+    told = [
+        Destination("poor", "otlp", "http://a.test", ("logs",), lost=5, word="idle", privacy="none", agents=("pi",)),
+        Destination("quiet", "otlp", "http://b.test", (), word="off"),
+        Destination("circle", "otlp", "http://c.test", (), word="loop"),
+        Destination("former", "", "", (), word="removed", dead_letters=2, cursor=7),
+    ]
+    page = filled.client(store, here=Here(destinations=lambda: told)).get("/destinations").text
+    poor, quiet, circle, former = page.split('<section class="card destination')[1:]
+    assert "5 records lost" in poor and "privacy none" in poor and "only agents pi" in poor
+    assert "enabled = false" in quiet and "it is this server" in circle
+    assert "up to commit 7" in former and "tachograph forward forget former" in former and "retry" not in former

@@ -61,7 +61,9 @@ class Roster:
             return list(busy.values())
         with self._opened() as progress:
             known = {one.identity for one in self._known}
-            removed = [Destination(name, "", "") for name in progress.names() if name not in known]
+            removed = [
+                Destination(name, "", "", signals=(), privacy="") for name in progress.names() if name not in known
+            ]
             found = {one.name: self._at_rest(one, progress) for one in resting}
             gone = [self._at_rest(one, progress, "removed") for one in removed]
         return [*(busy.get(one.name) or found[one.name] for one in self._known), *gone]
