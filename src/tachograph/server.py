@@ -199,8 +199,6 @@ class Server:
             say("warning", f"{error.what}; nothing is forwarded. Try: {error.hint}")
             return []
         self._known = known
-        for doubt in routing.doubts(known):
-            say("warning", doubt)
         for one in (one for one in known if one.trouble):
             say("warning", f"{one.trouble}; nothing is forwarded to {one.name}. Try: {one.hint}")
         if routes:
@@ -211,6 +209,8 @@ class Server:
                 routes, feeds, self.store, self._progress, self.telemetry, self._clock, bytes_max
             )
             opened.callback(self.forwarding.close)
+            for remark in (*routing.doubts(known), *routing.moved(routes, self._progress, self.store)):
+                say("warning", remark)
         return [one.destination for one in routes]
 
     def _forward(self, chosen: Sequence[Destination], opened: ExitStack) -> None:

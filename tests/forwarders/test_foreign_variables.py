@@ -118,3 +118,23 @@ def test_what_is_known_of_one_shows_no_secret() -> None:
     (other,) = routing.known({}, environ | {"LANGFUSE_SECRET_KEY": "sk-lf-hunter3"})
     assert one.identity == same.identity != other.identity
     assert one.name == "langfuse" and one.identity.startswith("langfuse@") and "hunter2" not in one.identity
+
+
+def test_a_destination_of_the_file_that_moves_while_something_waits_is_said(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Sink() as first, Sink() as second:
+        first.reply = lambda _: Reply(503)
+        write(home, acme(first.url))
+        with started(home) as server:
+            assert post(server.addresses["otlp_http"].port, traces(1, 0)) == 200
+            wait_for(lambda: server.standings()[0].word == "waiting", "it is away")
+        assert "led to" not in capsys.readouterr().err
+        write(home, acme(second.url))
+        with started(home):
+            wait_for(lambda: set(otlp_keys(second.taken)) == keys(1, range(1)), "it is sent")
+        said = capsys.readouterr().err
+        assert f"led to 127.0.0.1:{first.port} before and leads to 127.0.0.1:{second.port} now: the 1 commits" in said
+        with started(home):
+            pass
+        assert "led to" not in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -15,12 +16,15 @@ from tachograph.errors import ConfigError
 from tachograph.forwarders.contract import STEPS, Feed, Forwarder
 from tachograph.pipeline import feeding
 from tachograph.pipeline.forwarding import FeedsOf, Route
+from tachograph.pipeline.progress import Progress
 from tachograph.pipeline.stepping import Steps
 from tachograph.questions.lookup import CALL_COLUMNS
 from tachograph.registry import FORWARDERS, HOOKS, TRANSCRIPTS
 from tachograph.scan import Reader
 
 ACCOUNT: Final = ("public_key", "username", "tenant", "client_certificate")  # that say who sends, and are no secret
+
+_PLACE: Final = "place"  # in the memory of a destination: where it led to
 
 
 def known(tables: Mapping[str, Placed], environment: Mapping[str, str]) -> list[Destination]:
@@ -69,6 +73,25 @@ def doubts(chosen: Sequence[Destination]) -> list[str]:
         for one in chosen
         if (unknown := [name for name in one.agents if name not in agents])
     ]
+
+
+def moved(routes: Sequence[Route], progress: Progress, reader: Reader) -> list[str]:
+    """Which of the file lead to another host or account than before while something waits for them; kept for next time.
+
+    Before anything is sent.
+    """
+    newest, found = reader.sequence(), []
+    for one in (route.destination for route in routes if not route.destination.key):
+        state, before = progress.state(one.identity), progress.recall(one.identity, _PLACE)
+        hosts = ", ".join(urlsplit(text).netloc or text for text in address(one).split(", "))
+        place = " as ".join([hosts, *(str(one.options[name]) for name in ACCOUNT[:3] if name in one.options)])
+        if state is None or before == place.encode():
+            continue
+        if before is not None and state.cursor < newest:
+            told = f"{one.where}: led to {before.decode()} before and leads to {place} now"
+            found.append(f"{told}: the {newest - state.cursor} commits that wait are sent there")
+        progress.save(one.identity, state, [(_PLACE, place.encode())])
+    return found
 
 
 def address(destination: Destination) -> str:
