@@ -102,7 +102,8 @@ def left_after(home: Path, days: int, own_days: str = "") -> int:
 
 def sent_until(home: Path, seq: int) -> None:
     with closing(Progress(home / FILE_NAME)) as progress:
-        progress.save("otlp", State(cursor=seq))
+        for name in progress.names() or ["otlp"]:
+            progress.save(name, State(cursor=seq))
 
 
 @pytest.fixture

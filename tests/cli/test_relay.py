@@ -176,13 +176,18 @@ def test_a_second_interrupt_ends_it_at_once_in_silence(claude: Path, home: Path)
     assert err == ""
 
 
+def moves_to(home: Path, port: int) -> None:
+    """Say in the file where the one destination is now: by its name it is still the same."""
+    home.mkdir(exist_ok=True)
+    endpoint = f'endpoint = "http://127.0.0.1:{port}"\nprotocol = "http/json"\ncompression = "none"\ntimeout = 3600'
+    (home / "tachograph.toml").write_text(f'[forwarders.acme]\nkind = "otlp"\n{endpoint}\n')
+
+
 def test_what_a_destination_that_hung_has_not_taken_is_sent_by_the_next(claude: Path, home: Path) -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as hanging,
-        started("relay", "--idle", LATER, **waits_long_for(hanging.getsockname()[1])) as relay,
-        first_request(hanging),
-    ):
-        assert ended(relay, signal.SIGTERM) == (0, "", "")
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        moves_to(home, hanging.getsockname()[1])
+        with started("relay", "--idle", LATER) as relay, first_request(hanging):
+            assert ended(relay, signal.SIGTERM) == (0, "", "")
     said = [json.loads(line) for path in claude.iterdir() for line in path.read_text().splitlines()]
     expected = {line["uuid"] for line in said if line["type"] == "assistant"}
     taken: SimpleQueue[str] = SimpleQueue()
@@ -190,11 +195,14 @@ def test_what_a_destination_that_hung_has_not_taken_is_sent_by_the_next(claude: 
         vars(destination)["taken"] = taken
         threading.Thread(target=destination.serve_forever).start()
         try:
-            with started("relay", "--idle", LATER, **waits_long_for(destination.server_port)) as relay:
+            moves_to(home, destination.server_port)
+            with started("relay", "--idle", LATER) as relay:
                 bodies = ""
                 while not all(one in bodies for one in expected):
                     bodies += taken.get()
-                assert ended(relay, signal.SIGTERM) == (0, "", "")
+                code, out, err = ended(relay, signal.SIGTERM)
+                assert (code, out) == (0, "")
+                assert "forwarders.acme: led to" in err, "whoever moves it is told"
         finally:
             destination.shutdown()
 

@@ -157,7 +157,7 @@ def test_what_the_destination_left_out_is_told(sink: Sink, is_json: bool) -> Non
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"{", b"[]", b'{"partialSuccess":{"rejectedSpans":[]}}', b"ok"])
-@pytest.mark.parametrize("media_type", ["application/json", "application/x-protobuf", "text/html"])
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-protobuf", "text/plain"])
 def test_a_good_answer_that_says_nothing_sensible_is_good(sink: Sink, body: bytes, media_type: str) -> None:
     sink.answer = lambda got: (200, {"content-type": media_type}, body)
     with sender(sink.url) as forwarder:
