@@ -141,4 +141,5 @@ def test_a_destination_that_dies_while_it_is_asked_sets_next_to_nothing_aside(
     refused = going.delivery.state.refused
     going.end()
     came = Counter(tested.received(sink.taken))
-    assert max(came.values()) == 1 and len(came) >= len(expected) - refused * 4
+    told_by_one = 20  # at most: a point of a histogram is a sample for each of its buckets
+    assert max(came.values()) == 1 and len(came) >= len(expected) - refused * told_by_one
