@@ -197,6 +197,22 @@ def test_a_line_written_while_the_answer_streamed_does_not_cut_the_output() -> N
     assert call.meaning.usage.output == 200
 
 
+def test_a_failure_told_later_is_not_made_up_a_second_time(tmp_path: Path) -> None:
+    """Though it tells of tokens, as an answer that broke off does."""
+    store = open_store(tmp_path, lambda: START)
+    try:
+        store.commit([Batch(reports=[call_report("s1", "span", failed_attempts=1)])])
+        settle_all(store)
+        assert sorted(store.scan(Scan("calls", {"status": "status"})).data["status"]) == ["failed", "ok"]
+        broken = call_report("l1", "log", usage=Usage(100, output=5), is_error=True, http_status=529)
+        store.commit([Batch(reports=[broken])])
+        settle_all(store)
+        kept = store.scan(Scan("calls", {"reports": "reports", "status": "status"})).rows()
+    finally:
+        store.close()
+    assert sorted((row["reports"], row["status"]) for row in kept) == [(["l1"], "failed"), (["s1"], "ok")]
+
+
 def test_a_loop_that_sends_the_same_request_again_is_counted_each_time() -> None:
     def at(report_id: str, origin: str, second: int) -> Report:
         told = call_report(report_id, origin, usage=Usage(100, 0, 0, 0, 5))

@@ -202,7 +202,7 @@ def keys(told: Report, session_id: str) -> list[int]:
     found = weak(told, scope)
     if found:
         names.append(found)
-    if told.meaning.failed_attempts and scope:
+    if scope and (told.meaning.failed_attempts or told.meaning.is_error):
         names.append(f"untold:{scope}")  # failures that others tell of are not made up a second time
     if told.span_id:
         names.append(f"span:{told.trace_id}:{told.span_id}")
@@ -210,4 +210,8 @@ def keys(told: Report, session_id: str) -> list[int]:
         names.append(f"announced:{scope}")
     if has_place(told):
         names.append(f"trace:{told.trace_id}")
-    return [int.from_bytes(blake2b(_bytes(name), digest_size=8).digest(), "little", signed=True) for name in names]
+    return [_number(name) for name in dict.fromkeys(names)]
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(blake2b(_bytes(name), digest_size=8).digest(), "little", signed=True)
