@@ -166,6 +166,14 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("part", [{"type": "text"}, {"type": "text", "text": 5}, {"type": "text", "content": None}])
+def test_a_text_without_words_breaks_nothing(part: Any) -> None:
+    told = [{"role": "user", "content": [part]}, {"type": "tool_result", "tool_use_id": "t", "content": [part]}]
+    found = messages.read([json.dumps(told)], "user")
+    assert [message["parts"][0]["type"] for message in found] == ["other", "tool_call_response"]
+    assert messages.words(found) == ""
+
+
 @given(JSON)
 def test_any_json_gives_messages(value: Any) -> None:
     for message in messages.read([json.dumps(value)], "user"):

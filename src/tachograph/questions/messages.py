@@ -158,7 +158,8 @@ def _part(value: Json, depth: int) -> Json:
     said = next((value[key] for key in ("content", "text", "refusal") if isinstance(value.get(key), str)), None)
     if said is not None and (type_ in _WORDS or not type_):
         return {"type": "text", "content": said}
-    return value if isinstance(value.get("type"), str) and value["type"] else {**value, "type": "other"}
+    is_named = isinstance(value.get("type"), str) and value["type"] not in ("", "text")  # a text has its content
+    return value if is_named else {**value, "type": "other"}
 
 
 def _call(value: Json) -> Json:
