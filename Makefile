@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-code test-clients test-e2e screenshots lint format bench golden dashboards clean
+.PHONY: help setup run test test-code test-pages test-e2e test-clients screenshots lint format bench golden dashboards clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,12 +34,15 @@ $(STAMP): pyproject.toml
 run: setup ## start it; an empty store shows a demo until real data comes
 	$(BIN)/tachograph up --demo
 
-test: setup lint test-code test-e2e ## everything that has to be true before a commit
+test: setup lint test-code test-pages ## everything that has to be true before a commit
 
 test-code: setup ## all tests without a browser
 	$(BIN)/pytest -n auto --dist worksteal -m "not clients and not e2e"
 
-test-e2e: setup ## the pages in Chromium: every link, keys, accessibility, hostile content
+test-pages: setup ## the pages in Chromium: every link, keys, accessibility, hostile content
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -rs -m "not thorough" tests/e2e
+
+test-e2e: setup ## the same, and accessibility in every theme and width: two minutes more
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -rs tests/e2e
 
 screenshots: setup ## every page, light and dark, wide and narrow, into build/screenshots

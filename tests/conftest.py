@@ -49,6 +49,11 @@ for _name in list(os.environ):
 os.environ.update(dict.fromkeys(_HOMES, _nobody))
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors: many tests wait for a server or a disk."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def user_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's home folder of the test's own; agents would write below it."""

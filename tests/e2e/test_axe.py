@@ -38,9 +38,17 @@ def test_nothing_serious(site: Served, chromium: Browser, place: str) -> None:
     address = address_of(site.web, place)
     with Tab(chromium, site.web) as tab:
         tab.open(address)
-        found = [f"light {WIDE}: {one}" for one in grave(tab)]
-        tab.page.set_viewport_size({"width": NARROW, "height": HEIGHT})
-        found += [f"light {NARROW}: {one}" for one in grave(tab)]
+        found = grave(tab)
+        assert not found, f"{address}\n" + "\n".join(found)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_serious_when_it_is_narrow_or_dark(site: Served, chromium: Browser, place: str) -> None:
+    address = address_of(site.web, place)
+    with Tab(chromium, site.web, width=NARROW) as tab:
+        tab.open(address)
+        found = [f"light {NARROW}: {one}" for one in grave(tab)]
         tab.page.emulate_media(color_scheme="dark")
         found += [f"dark {NARROW}: {one}" for one in grave(tab, COLOURS)]
         tab.page.set_viewport_size({"width": WIDE, "height": HEIGHT})

@@ -135,8 +135,10 @@ def test_time_is_zoomed_by_wheel_and_by_dragging(site: Served, chromium: Browser
         page.locator("#fall-whole").click()
         expect(axis).to_have_text(whole)
 
-        bars = page.locator("#fall .fall-time").first.bounding_box()
-        assert bars
+        # Rows are drawn anew as they move: one is found and measured in one go.
+        bars = page.wait_for_function(
+            "() => document.querySelector('#fall .fall-time')?.getBoundingClientRect().toJSON()"
+        ).json_value()
         page.mouse.move(bars["x"] + bars["width"] * 0.3, bars["y"] + 10)
         page.mouse.down()
         page.mouse.move(bars["x"] + bars["width"] * 0.6, bars["y"] + 12, steps=4)

@@ -145,6 +145,7 @@ class Sink:
 def _handler(sink: Sink) -> type[BaseHTTPRequestHandler]:
     class Answering(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else the body of each answer waits 40 ms for the ACK of its headers
 
         def setup(self) -> None:
             super().setup()
