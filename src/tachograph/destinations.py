@@ -86,6 +86,14 @@ def url(value: Any) -> str:
     return given.rstrip("/")
 
 
+def base_url(value: Any) -> str:
+    """An http(s) address that a path is put behind, without a slash at its end."""
+    given = url(value)
+    if "?" in given or "#" in given:
+        raise BadValueError("a URL without ? and #, as a path is put behind it")
+    return given
+
+
 def truth(value: Any) -> bool:
     """True or false, also as a word."""
     if isinstance(value, bool):

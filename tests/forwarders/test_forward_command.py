@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,11 +49,11 @@ def answer(capsys: Captured, *words: str, code: int = 0) -> Any:
     return json.loads(told(capsys, *words, "--json", code=code))
 
 
-def keep(home: Path, name: str, letters: int = 1, lost: int = 0) -> None:
+def keep(home: Path, name: str, letters: int = 1, lost: int = 0, lost_ns: int = 0) -> None:
     """Have the file know of a destination with refused pieces."""
     progress = Progress(home / FILE_NAME)
     found = [Letter([f"span {n}"], 1, 1, "traces", "400: never", 1, 1) for n in range(letters)]
-    progress.save(name, State(cursor=0, lost=lost), letters=found)
+    progress.save(name, State(cursor=0, lost=lost, lost_ns=lost_ns), letters=found)
     progress.close()
 
 
@@ -109,7 +110,9 @@ def test_the_api_and_the_metrics_say_it_too(home: Path) -> None:
 def test_what_is_lost_or_refused_is_shown_and_fails(home: Path, capsys: Captured) -> None:
     write(home, acme("http://127.0.0.1:9", 'agents = ["pi"]', 'privacy = "none"'))
     assert "lost" not in told(capsys, "status").splitlines()[0]
-    keep(home, "acme", letters=0, lost=7)
+    keep(home, "acme", letters=0, lost=7, lost_ns=time.time_ns() - 25 * 3600 * 10**9)
+    assert "7" in told(capsys, "status"), "what was lost long ago is told, and nobody has to be called"
+    keep(home, "acme", letters=0, lost=7, lost_ns=time.time_ns())
     shown = told(capsys, "status", code=1)
     assert "lost" in shown.splitlines()[0] and "7" in shown and "pi" in shown and "none" in shown
     assert "told by the files" in shown
@@ -132,6 +135,11 @@ def test_all_that_was_refused_is_listed(home: Path, capsys: Captured) -> None:
     assert "the newest 1,000" in told(capsys, "refused", "acme")
     assert "1,003 refused pieces" in told(capsys, "retry", "acme")
     assert "1 refused pieces" in told(capsys, "retry", "1003")
+    assert "1 refused pieces are dropped" in told(capsys, "drop", "1003")
+    assert "got 1003; expected the id" in told(capsys, "drop", "1003", code=2)
+    assert answer(capsys, "drop", "acme") == {"dropped": 1002}
+    told(capsys, "status")
+    told(capsys, "drop", code=2)
 
 
 def test_what_was_removed_is_told_until_it_is_forgotten(home: Path, capsys: Captured) -> None:

@@ -168,3 +168,10 @@ def test_a_web_page_is_no_answer_of_a_receiver(kind: str, reply: Reply, is_taken
             else:
                 with pytest.raises(ConfigError, match="with a web page; expected"):
                     forwarder.probe()
+
+
+@pytest.mark.parametrize(("kind", "option"), [("langfuse", "url"), ("posthog", "host"), ("loki", "url")])
+@pytest.mark.parametrize("end", ["?tenant=a", "/#top"])
+def test_a_path_is_not_put_behind_a_query(tmp_path: Path, kind: str, option: str, end: str) -> None:
+    said = refused(tmp_path, f'[forwarders.{kind}]\n{option} = "http://host:1{end}"')
+    assert "without ? and #" in said and f"forwarders.{kind}" in said

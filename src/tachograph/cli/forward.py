@@ -1,10 +1,10 @@
 """Say how far each destination is, try it, or send it something once more; with a running server or without.
 
 status: how far each one is; exit 1 where one takes nothing until somebody acts, is away or busy, has refused something
-or has lost some. test: ask each whether it would take something; exit 1 where one would not. backfill: begin again at
-a time. refused: what destinations would not take. retry: send that again. forget: drop what is kept for one that was
-removed. A running server or relay is asked, and does what is wanted; else the files and this environment say what there
-is, and the next start does it.
+that is kept, or has lost some in the last day. test: ask each whether it would take something; exit 1 where one would
+not. backfill: begin again at a time. refused: what destinations would not take. retry: send that again. drop: give it
+up. forget: drop all that is kept for one that was removed. A running server or relay is asked, and does what is wanted;
+else the files and this environment say what there is, and the next start does it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", metavar="WHAT", choices=list(_DEEDS), nargs="?", default="status", help=f"one of {deeds}"
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", default="", help="of a destination; of retry also an id")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", default="", help="of a destination; for retry, drop: or an id"
+    )
     parser.add_argument("--since", metavar="WHEN", help="of backfill: from 7d, 24h, today, 2026-11-01, all")
     add_timezone(parser)
     add_json(parser)
@@ -136,7 +138,7 @@ _SAID: Final = {
 def _is_troubled(one: Standing) -> bool:
     if one.word in _RESTING:
         return False
-    return one.word in ("refusing", "waiting") or one.refused_kept > 0 or one.state.lost > 0
+    return one.word in ("refusing", "waiting") or one.refused_kept > 0 or one.has_lost_lately
 
 
 def _as_json(one: Standing) -> dict[str, Any]:
@@ -268,7 +270,7 @@ def _refused(arguments: argparse.Namespace, chosen: Settings) -> int:
         write_table(_REFUSED, [_cells(letter, zone) for letter in letters[:_SHOWN]])
         if len(letters) > _SHOWN:
             write_lines([f"the newest {count(_SHOWN)}; --json has all"])
-        write_lines(["to send them again: tachograph forward retry"])
+        write_lines(["to send them again: tachograph forward retry; to give them up: tachograph forward drop"])
     else:
         write_lines(["nothing was refused"])
     return 0
@@ -282,30 +284,48 @@ def _cells(letter: Letter, zone: tzinfo) -> list[str]:
 
 def _retry(arguments: argparse.Namespace, chosen: Settings) -> int:
     told = _told(chosen)
-    name = arguments.name
     with _progress(chosen) as progress:
-        if name.isascii() and name.isdigit() and name not in told.names:
-            wanted = _retry_one(int(name), told, progress)
+        letter = _letter_of(arguments, told, progress)
+        found = told.chosen(letter.destination if letter else arguments.name)
+        if letter or arguments.name:
+            _refuse_removed("retry", found[0])
+        if letter:
+            wanted = progress.want("", letter.id)
         else:
-            found = told.chosen(name)
-            if name:
-                _refuse_removed("retry", found[0])
             wanted = sum(progress.want(one.identity) for one in found if one.word != "removed")
-    if arguments.json:
-        write_json({"wanted": wanted})
-    else:
-        write_lines([f"{count(wanted)} refused pieces are sent again" if wanted else "nothing was refused"])
+    _write_count(arguments, "wanted", wanted, "are sent again")
     return 0
 
 
-def _retry_one(letter_id: int, told: _Told, progress: Progress) -> int:
-    letter = next((one for one in progress.letters(limit=_EVERY) if one.id == letter_id), None)
+def _drop(arguments: argparse.Namespace, chosen: Settings) -> int:
+    told = _told(chosen)
+    if not arguments.name:
+        raise ConfigError("forward: drop: expected a destination, or an id", "tachograph forward refused")
+    with _progress(chosen) as progress:
+        letter = _letter_of(arguments, told, progress)
+        dropped = progress.drop("", letter.id) if letter else progress.drop(told.chosen(arguments.name)[0].identity)
+    _write_count(arguments, "dropped", dropped, "are dropped, and are sent no more")
+    return 0
+
+
+def _letter_of(arguments: argparse.Namespace, told: _Told, progress: Progress) -> Letter | None:
+    """The refused piece that an id names, None where it is the name of a destination, or nothing."""
+    name = arguments.name
+    if not (name.isascii() and name.isdigit()) or name in told.names:
+        return None
+    letter = next((one for one in progress.letters(limit=_EVERY) if one.id == int(name)), None)
     if letter is None:
-        what = f"forward: retry: got {letter_id}; expected the id of a refused piece or one of {', '.join(told.names)}"
+        names = ", ".join(told.names)
+        what = f"forward: {arguments.what}: got {name}; expected the id of a refused piece or one of {names}"
         raise ConfigError(what, "tachograph forward refused")
-    for one in told.chosen(letter.destination):
-        _refuse_removed("retry", one)
-    return progress.want("", letter_id)
+    return letter
+
+
+def _write_count(arguments: argparse.Namespace, what: str, pieces: int, done: str) -> None:
+    if arguments.json:
+        write_json({what: pieces})
+    else:
+        write_lines([f"{count(pieces)} refused pieces {done}" if pieces else "nothing was refused"])
 
 
 def _refuse_removed(verb: str, one: Standing) -> None:
@@ -337,6 +357,7 @@ _DEEDS = {
     "backfill": _backfill,
     "refused": _refused,
     "retry": _retry,
+    "drop": _drop,
     "forget": _forget,
 }
 

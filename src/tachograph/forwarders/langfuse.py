@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tachograph.config import BadValueError
-from tachograph.destinations import Destination, Option, made, one_of, parse, seconds, text, url, words
+from tachograph.destinations import Destination, Option, base_url, made, one_of, parse, seconds, text, words
 from tachograph.errors import ConfigError
 from tachograph.forwarders import langfuse_spans
 from tachograph.forwarders.contract import STEPS, Accepted, Item, Memory, Part, Step
@@ -56,7 +56,7 @@ def _seconds(value: Any) -> float:
 
 
 OPTIONS: Final = (
-    Option("url", "URL", CLOUD, url, "Where Langfuse is: its cloud (EU) if not said.", f'url = "{CLOUD}"'),
+    Option("url", "URL", CLOUD, base_url, "Where Langfuse is: its cloud (EU) if not said.", f'url = "{CLOUD}"'),
     Option("path", "path", PATH, _path, "Where traces are taken there.", 'path = "/otel/v1/traces"'),
     Option("public_key", "text", None, text, "The project's public key.", 'public_key = "pk-lf-..."'),
     Option("secret_key", "text", None, text, "Its secret key.", 'secret_key = "sk-lf-..."', is_secret=True),

@@ -36,7 +36,7 @@ _TOLD_OF_CALLS: Final = (
 
 OPTIONS: tuple[Option, ...] = (
     Option(
-        "url", "URL", "none", destinations.url, "Where Loki is; the path of its push API is added.",
+        "url", "URL", "none", destinations.base_url, "Where Loki is; the path of its push API is added.",
         'url = "http://localhost:3100"',
     ),
     Option("calls", "true or false", True, destinations.truth, "A line for each model call, once it is known."),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tachograph.config import BadValueError
-from tachograph.destinations import Destination, Option, made, one_of, parse, seconds, text, truth, url
+from tachograph.destinations import Destination, Option, base_url, made, one_of, parse, seconds, text, truth
 from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import posthog_events, steps
 from tachograph.forwarders.contract import STEPS, Accepted, Item, Memory, Part, Step
@@ -43,7 +43,7 @@ def project_key(value: Any) -> str:
 
 def host(value: Any) -> str:
     """An address; of PostHog's own pages, the one that takes events beside it."""
-    given = url(value)
+    given = base_url(value)
     return _PAGES.get(given, given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ BACK_OFF_S: Final = 1.0  # after the first failure; then twice as long each time
 BACK_OFF_S_MAX: Final = 300.0
 RETRY_AFTER_S_MAX: Final = 3600  # a destination may ask for more: it is tried again after an hour
 ANSWER_CHARS: Final = 500
+WANTED_MAX: Final = 200  # refused pieces that are read again at a time: then what is new has its turn
 HELD_REQUESTS: Final = 4  # that are in memory at most to compare a doubtful one with
 _S: Final = 1_000_000_000
 
@@ -63,6 +65,7 @@ class Delivery:
         self._windows = Windows(reader, clock, hold_ns, is_settled=is_settled)
         self._round: _Round | None = None
         self._is_unkept = False  # the last time that something should have been kept, it could not
+        self._was_wanted = False  # what went last was sent again: what is new goes next
         known = progress.state(name)
         self._is_new = known is None
         newest = reader.sequence()
@@ -84,7 +87,7 @@ class Delivery:
         if wait_ns > 0:
             return min(wait_ns / _S, FLUSH_S)  # not for the whole of it: somebody may ask to begin again
         try:
-            self._round = self._round or self._wanted() or self._next() or self._due()
+            self._round = self._round or self._begun()
             if self._round is None:
                 self._rest()
                 return FLUSH_S
@@ -123,9 +126,8 @@ class Delivery:
         if forgotten.until <= self.state.cursor:
             return
         self._round = None  # the rest of it is gone
-        lost = max(0, forgotten.records - self.state.passed)
         state = replace(self.state, cursor=forgotten.until, passed=forgotten.records, retry_ns=0)
-        state.lost += lost
+        _lose(state, forgotten.records - self.state.passed, self._clock())
         self._save(state)
 
     def _wait_ns(self) -> int:
@@ -139,6 +141,13 @@ class Delivery:
         """Nothing is left to send: what went wrong before is over."""
         if self.state.failures:
             self._save(replace(self.state, failures=0, retry_ns=0, is_refusing=False))
+
+    def _begun(self) -> _Round | None:
+        """What to send now; what somebody wants again and what is new in turn, so that neither holds up the other."""
+        first, second = (self._next, self._wanted) if self._was_wanted else (self._wanted, self._next)
+        begun = first() or second() or self._due()
+        self._was_wanted = bool(begun and begun.wanted)
+        return begun
 
     def _next(self) -> _Round | None:
         """The next window, None where nothing is left to look at."""
@@ -163,15 +172,18 @@ class Delivery:
         return _Round((some for feed in ready for some in feed.due(until_ns, until, memory)), memory, until, 0)
 
     def _wanted(self) -> _Round | None:
-        """A refused piece that somebody asked to send again."""
-        letters = self._progress.letters(self.name, is_wanted=True, limit=1)
-        if not letters:
+        """Refused pieces that somebody asked to send again: of the same commits together, in order."""
+        wanted = self._progress.letters(self.name, is_wanted=True, limit=WANTED_MAX)
+        if not wanted:
             return None
-        letter, memory = letters[0], Remembered(self._progress, self.name)
-        keys = set(letter.keys)
-        read = (some for feed in self._feeds for some in feed.read(letter.first_seq - 1, letter.last_seq, memory))
-        items = ([item for item in some if item.key in keys] for some in read)
-        return _Round(items, memory, self.state.cursor, 0, letter)
+        memory = Remembered(self._progress, self.name)
+        read = (self._read_again(*stretch, memory) for stretch in _stretches(wanted))
+        return _Round(chain.from_iterable(read), memory, self.state.cursor, 0, wanted)
+
+    def _read_again(self, first: int, last: int, keys: set[str], memory: Remembered) -> Iterator[list[Item]]:
+        for feed in self._feeds:
+            for some in feed.read(first - 1, last, memory):
+                yield [item for item in some if item.key in keys]
 
     def _note_slow(self, doing: _Round, took_ns: int) -> None:
         """Have the next windows be smaller, from now on: the process may end before this one does."""
@@ -200,7 +212,7 @@ class Delivery:
             some = next(doing.items, None)
             if some is None and not doing.gathered:
                 return False
-            parts = [] if some is None else self._converted(some, doing)
+            parts = [] if some is None else doing.asked_for(self._converted(some, doing))
             doing.unsent.extend(self._pieces(parts, doing.gathered, is_last=some is None))
         except BaseException:
             self._round = None  # what is read cannot be gone on with: the window is read again
@@ -209,7 +221,7 @@ class Delivery:
 
     def _extend(self, doing: _Round) -> bool:
         """Have a round go on with what came since; whether something did."""
-        window = None if doing.letter else self._windows.after(doing.until, WINDOW_RECORDS)
+        window = None if doing.wanted else self._windows.after(doing.until, WINDOW_RECORDS)
         if window is None:
             return False
         doing.items = self._read(doing.until, window, doing.memory)
@@ -217,13 +229,21 @@ class Delivery:
         return True
 
     def _search(self, doing: _Round, doubt: Doubt, error: Busy | None = None) -> None:
-        """Send a doubtful request in pieces, until all is taken or set aside; raises Busy where it seems to be down."""
+        """Send a doubtful request in pieces, until all is taken or set aside; raises Busy where it seems to be down.
+
+        What was refused before is set aside again instead: what is new must not wait for it.
+        """
         while doubt.pieces:
             piece = None
             if doubt.in_row < PROBES_MAX:
                 piece = doubt.pick() or self._another(doing, doubt) or doubt.pick_any()
             if piece is None:
-                raise error or doubt.error
+                doubt.waits += 1
+                if not doing.wanted or doubt.waits < FAILURES_MAX:
+                    raise error or doubt.error
+                for left in doubt.pieces:
+                    self._find_guilty(doing, left, error or doubt.error)
+                break
             if error is not None:
                 self.state.requests += 1
                 self.state.failed += 1
@@ -255,7 +275,7 @@ class Delivery:
 
     def _find_guilty(self, doing: _Round, piece: Piece, error: Busy) -> None:
         answer, self.state.answer = self.state.answer, _short(error.what)
-        self._set_aside(doing, piece.route, piece.parts, 1)
+        self._set_aside(doing, piece.route, piece.parts, len(piece.parts))
         self.state.answer = answer
 
     def _another(self, doing: _Round, doubt: Doubt) -> Piece | None:
@@ -276,7 +296,7 @@ class Delivery:
         """Parts of the items; one that cannot be told, for a reason nobody foresaw, is set aside alone."""
         if not items:
             return []
-        doing.keys.update(item.key for item in items if doing.letter is not None)
+        doing.keys.update(item.key for item in items if doing.wanted)
         before = dict(doing.memory.changes)
         try:
             return self.forwarder.convert(items, doing.memory)
@@ -388,15 +408,14 @@ class Delivery:
             state.window = min(2 * state.window, WINDOW_RECORDS)
         if self._is_unkept:
             state.failures, state.is_refusing, state.answer = 0, False, ""
-        letter = doing.letter
-        if letter is None:
+        if not doing.wanted:
             self._save(state, doing.memory.changes.items(), doing.letters)
             return
-        if not doing.keys:
-            state.lost += letter.rejected  # nothing of it is kept any more
-        state.refused = max(0, state.refused - letter.rejected)
+        gone = sum(letter.rejected for letter in doing.wanted if doing.keys.isdisjoint(letter.keys))
+        _lose(state, gone, self._clock())  # nothing of it is kept any more
+        state.refused = max(0, state.refused - sum(letter.rejected for letter in doing.wanted))
         # What is remembered knows these records already.
-        self._save(state, (), doing.letters, forgotten=(letter.id,))
+        self._save(state, (), doing.letters, forgotten=[letter.id for letter in doing.wanted])
 
     def _save(
         self,
@@ -423,20 +442,50 @@ class _Round:
     """One window on its way: what is read, what is converted and not yet taken, and what was refused."""
 
     def __init__(
-        self, items: Iterator[list[Item]], memory: Remembered, until: int, records: int, letter: Letter | None = None
+        self, items: Iterator[list[Item]], memory: Remembered, until: int, records: int, wanted: Sequence[Letter] = ()
     ) -> None:
         self.items = items
         self.memory = memory
         self.until = until
         self.records = records
         self.took_ns, self.slow_ns = 0, WINDOW_SLOW_NS
-        self.letter = letter
-        self.keys: set[str] = set()  # of a letter: those that are still kept
+        self.wanted = wanted  # that this sends again
+        self._asked = {(letter.route, key) for letter in wanted for key in letter.keys}
+        self._again: set[tuple[str, str]] = set()
+        self.keys: set[str] = set()  # of those: what is still kept
         self.gathered: dict[str, list[Part]] = {}  # by route: what does not fill a request yet
         self.unsent: deque[tuple[str, list[Part]]] = deque()
         self.letters: list[Letter] = []
         self.doubtful = 0  # failures of the first request that may be its own fault
         self.doubt: Doubt | None = None
+
+    def asked_for(self, parts: list[Part]) -> list[Part]:
+        """Of what is sent again what was refused, once: a span and its step have one key, and a step comes as often
+        as its session was told of.
+        """
+        if not self.wanted:
+            return parts
+        here = {(part.route, part.item.key) for part in parts}
+        here = {one for one in here if one in self._asked or ("", one[1]) in self._asked} - self._again
+        self._again |= here
+        return [part for part in parts if (part.route, part.item.key) in here]
+
+
+def _stretches(letters: Sequence[Letter]) -> Iterator[tuple[int, int, set[str]]]:
+    """First and last commit of letters that lie in the same commits, and what they hold; in order."""
+    found: list[tuple[int, int, set[str]]] = []
+    for letter in sorted(letters, key=lambda one: (one.first_seq, one.last_seq)):
+        if found and letter.first_seq <= found[-1][1]:
+            first, last, keys = found.pop()
+            found.append((first, max(last, letter.last_seq), keys | {*letter.keys}))
+        else:
+            found.append((letter.first_seq, letter.last_seq, {*letter.keys}))
+    return iter(found)
+
+
+def _lose(state: State, records: int, now_ns: int) -> None:
+    if records > 0:
+        state.lost, state.lost_ns = state.lost + records, now_ns
 
 
 def _short(text: str) -> str:

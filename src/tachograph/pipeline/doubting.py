@@ -49,6 +49,7 @@ class Doubt:
         self.route = route
         self.error = error
         self.in_row = 0
+        self.waits = 0  # since there was nothing left to try
         self.pieces = [Piece(route, parts, has_failed=True)]
         self._takes = 0
         self._credit = 0  # requests that were taken, each good for one that fails alone for ever after that

@@ -24,6 +24,7 @@ HOLD_NS: Final = 10_000_000_000  # what was made of records waits for other sour
 CLOSE_S: Final = 2.0  # what is not taken by then is sent after the next start
 STUMBLE_S: Final = 30.0  # after an error that nobody foresaw
 _RATE_NS: Final = 60_000_000_000
+_LATELY_NS: Final = 24 * 3600 * 1_000_000_000  # what was lost is news for as long: nobody can act on it any more
 
 FeedsOf = Callable[[Destination, Forwarder], Sequence[Feed]]
 
@@ -55,6 +56,7 @@ class Standing(Struct):
     lag_commits: int = 0
     lag_ns: int = 0  # age of the oldest commit that is not sent
     per_minute: int = 0  # records taken in the last minute
+    has_lost_lately: bool = False  # in the last day
     identity: str = ""  # what its progress is kept under
 
 
@@ -240,5 +242,6 @@ def standing(
         lag,
         max(0, now_ns - first[0]["time_ns"]) if first else 0,
         per_minute,
+        bool(state.lost_ns) and now_ns - state.lost_ns < _LATELY_NS,
         destination.identity,
     )

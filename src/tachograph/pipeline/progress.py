@@ -32,6 +32,7 @@ class State(Struct, omit_defaults=True):
     sent: int = 0  # records that were taken
     refused: int = 0  # records that will never be taken: see Letter
     lost: int = 0  # records (spans, events and points) that retention forgot before they were sent
+    lost_ns: int = 0  # the last time that some were
     requests: int = 0
     failures: int = 0  # in a row, since the last answer that was good
     failed: int = 0  # requests that did not go well, in all
@@ -184,6 +185,12 @@ class Progress:
         """Ask to send refused records again: all of a destination's ("" = of all), or one letter. How many letters."""
         with self._lock, self._told():
             asked = "UPDATE refused SET is_wanted = 1 WHERE (? = '' OR destination = ?) AND (? IS NULL OR id = ?)"
+            return self._db.execute(asked, (name, name, letter_id, letter_id)).rowcount
+
+    def drop(self, name: str = "", letter_id: int | None = None) -> int:
+        """Give up refused records: all of a destination's ("" = of all), or one letter. How many letters."""
+        with self._lock, self._told():
+            asked = "DELETE FROM refused WHERE (? = '' OR destination = ?) AND (? IS NULL OR id = ?)"
             return self._db.execute(asked, (name, name, letter_id, letter_id)).rowcount
 
     def _rows(self, asked: str, *values: Any) -> list[tuple[Any, ...]]:

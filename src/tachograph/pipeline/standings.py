@@ -36,6 +36,7 @@ def as_shown(standing: Standing, now_ns: int) -> dict[str, Any]:
         "sent": state.sent,
         "refused": state.refused,
         "lost": state.lost,
+        "has_lost_lately": standing.has_lost_lately,
         "requests": state.requests,
         "failed": state.failed,
         "dead_letters": standing.refused_kept,

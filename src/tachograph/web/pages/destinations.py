@@ -37,8 +37,9 @@ class Destination(Struct, frozen=True):
     `url` has no secrets. Lag is what is committed here and not there: in commits, and as the age of the oldest of
     them. `answered_ns` is when the place last answered, `answer` what it said; `retry_ns` is when it is tried again.
     `is_refusing`: it will take nothing until somebody changes a key, an address or the like. `lost`: records that
-    retention forgot before they were sent. `dead_letters`: pieces of requests that it refused and that can be sent
-    again. `word`: idle, sending, waiting, refusing; nothing is sent to those that are off, a loop or removed.
+    retention forgot before they were sent; `has_lost_lately`: in the last day. `dead_letters`: pieces of requests
+    that it refused and that can be sent again. `word`: idle, sending, waiting, refusing; nothing is sent to those that
+    are off, a loop or removed.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Destination(Struct, frozen=True):
     agents: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
     lost: int = 0
+    has_lost_lately: bool = False
     refused: int = 0
     requests: int = 0
     cursor: int | None = None
@@ -98,7 +100,7 @@ def _mood(one: Destination) -> str:
         return "warn" if one.word == "removed" else "off"
     if one.is_refusing:
         return "bad"
-    return "warn" if one.circuit != "closed" or one.dead_letters or one.lost else "good"
+    return "warn" if one.circuit != "closed" or one.dead_letters or one.has_lost_lately else "good"
 
 
 def _state(one: Destination) -> str:
