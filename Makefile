@@ -39,10 +39,10 @@ test: setup lint test-code test-pages ## everything that has to be true before a
 test-code: setup ## all tests without a browser
 	$(BIN)/pytest -n auto --dist worksteal -m "not clients and not e2e"
 
-test-pages: setup ## the pages in Chromium: every link, keys, accessibility, hostile content
+test-pages: setup ## the pages in Chromium: every link, keys, charts, live, login
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -rs -m "not thorough" tests/e2e
 
-test-e2e: setup ## the same, and accessibility in every theme and width: two minutes more
+test-e2e: setup ## the same, accessibility in both themes and widths, and hostile records
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -rs tests/e2e
 
 screenshots: setup ## every page, light and dark, wide and narrow, into build/screenshots

@@ -51,6 +51,7 @@ def check(tab: Tab, where: str) -> None:
     tab.assert_clean()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", RECORDS)
 def test_an_attack_is_text(site: Served, chromium: Browser, name: str) -> None:
     """Its trace, the panel of each of its steps, its session and its call."""

@@ -33,6 +33,7 @@ def _why(node: dict[str, Any]) -> str:
     return " | ".join(said)[:300]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", PLACES)
 def test_nothing_serious(site: Served, chromium: Browser, place: str) -> None:
     address = address_of(site.web, place)
