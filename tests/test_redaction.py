@@ -469,3 +469,25 @@ def test_a_map_that_names_its_value() -> None:
         {"name": "DB_PASSWORD", "value": "[redacted:password]"},
         {"name": "EDITOR", "value": "vi"},
     ]
+
+
+def test_arguments_that_came_as_a_list() -> None:
+    given = [
+        "mysql",
+        "--password",
+        "correct-horse",
+        "-h",
+        "db",
+        "--token",
+        "--verbose",
+        "--key-file",
+        "/k.pem",
+        "--api-key",
+    ]
+    attributes = {"process.command_args": [*given], "deep": {"args": [["run", "--client-secret", "correct-horse"]]}}
+    span = Span(source=Source(resource={**attributes}), attributes={**attributes})
+    batch = Batch(spans=[span])
+    redact(batch, "full")
+    for told in (span.attributes, span.source.resource):
+        assert told["process.command_args"] == [*given[:2], "[redacted:password]", *given[3:]]
+        assert told["deep"] == {"args": [["run", "--client-secret", "[redacted:client_secret]"]]}

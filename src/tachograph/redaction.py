@@ -7,11 +7,13 @@ costs microseconds. The first look may be too strict, never too lax: what the se
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -442,7 +444,7 @@ def _redacted(value: Any, mode: str) -> Any:
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, list):
-        return [_redacted(item, mode) for item in value]
+        return _redacted_arguments(value, [_redacted(item, mode) for item in value])
     if isinstance(value, dict):
         if value.keys() == _BYTES_KEYS and isinstance(value[_BYTES], str):
             return {_BYTES: _redacted_bytes(value[_BYTES])}
@@ -462,6 +464,17 @@ def _redacted_pair(value: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str):
         return value
     return {**value, "value": _redacted_member(name, value["value"], "")}
+
+
+def _redacted_arguments(given: list[Any], clean: list[Any]) -> list[Any]:
+    """A list that may be a command line, as ["--password", "X"]: what stands behind a flag is what that says it is."""
+    for at, (flag, word) in enumerate(pairwise(given), start=1):
+        if isinstance(flag, str) and isinstance(word, str) and flag.startswith("--"):
+            pair = redact_text(json.dumps((flag, word)))
+            if "[redacted:" in pair:
+                with suppress(ValueError):  # what is no JSON any more was found as a whole
+                    clean[at] = json.loads(pair)[1]
+    return clean
 
 
 def _redacted_bytes(encoded: str) -> str:

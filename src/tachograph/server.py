@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tachograph.pipeline import Followed, Follower
     from tachograph.pipeline.forwarding import Forwarding, Standing
     from tachograph.pipeline.progress import Progress
-    from tachograph.pipeline.roster import Probe
+    from tachograph.pipeline.roster import Probe, Roster
     from tachograph.pricing import Prices
     from tachograph.receivers.intake import Intake
     from tachograph.receivers.otlp_grpc import OtlpGrpc
@@ -98,24 +98,24 @@ class Server:
         """What is forwarded, and how far."""
         from tachograph.pipeline.standings import troubled
 
-        return (self.forwarding.standings() if self.forwarding else []) + [
-            troubled(one) for one in self._known if one.trouble
-        ]
+        found = self.forwarding.standings() if self.forwarding else []
+        return found + [troubled(one) for one in self._known if one.trouble]
 
     def destinations(self) -> list[Standing]:
         """The same, with those that nothing is sent to: disabled, leading back here, or removed from the settings."""
+        return self._roster().standings()
+
+    def _roster(self) -> Roster:
         from tachograph.pipeline.roster import Roster
 
-        progress = self._progress if self.forwarding else None
-        home, at_work = self.settings.home, self.forwarding
-        return Roster(self._known, self._loops, self.store, home, self._clock, at_work, progress).standings()
+        progress, at_work = (self._progress, self.forwarding) if self.forwarding else (None, None)
+        return Roster(self._known, self._loops, self.store, self.settings.home, self._clock, at_work, progress)
 
     def probes(self, name: str) -> list[Probe]:
         """Whether each destination, or one, would take something."""
         from tachograph.pipeline.roster import chosen, probe
 
-        environment = surroundings(self.settings).environment
-        return [probe(one, self._loops, environment) for one in chosen(self._known, name)]
+        return [probe(one, self._loops, surroundings(self.settings).environment) for one in chosen(self._known, name)]
 
     def stop(self) -> None:
         """Take nothing more, answer what is under way, commit, settle, close; in this order."""
@@ -366,7 +366,6 @@ class Server:
             from tachograph.web.pages.destinations import Destination
             from tachograph.web.rendering import Here
 
-            doors = {name: str(address) for name, address in self.addresses.items()}
             app = create_app(
                 self.reader,
                 clock=self._clock,
@@ -380,9 +379,10 @@ class Server:
                 here=Here(
                     settings,
                     self.telemetry,
-                    doors,
+                    {name: str(address) for name, address in self.addresses.items()},
                     self.followed,
                     destinations=lambda: [Destination(**as_shown(s, self._clock())) for s in self.destinations()],
+                    refusals=self._roster,
                     upkeep=self._upkeep(),
                 ),
                 metrics=self._metrics,

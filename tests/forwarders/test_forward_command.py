@@ -135,6 +135,7 @@ def test_all_that_was_refused_is_listed(home: Path, capsys: Captured) -> None:
     assert "the newest 1,000" in told(capsys, "refused", "acme")
     assert "1,003 refused pieces" in told(capsys, "retry", "acme")
     assert "1 refused pieces" in told(capsys, "retry", "1003")
+    assert "(is sent again) 400: never" in told(capsys, "refused", "acme")
     assert "1 refused pieces are dropped" in told(capsys, "drop", "1003")
     assert "got 1003; expected the id" in told(capsys, "drop", "1003", code=2)
     assert answer(capsys, "drop", "acme") == {"dropped": 1002}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -25,9 +26,9 @@ def sink() -> Iterator[Sink]:
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(s, Rejected) for s in (400, 413, 414, 415, 422)]
+    [(s, Rejected) for s in (400, 413, 422)]
     + [(s, Busy) for s in (408, 425, 429, 500, 501, 502, 503, 504, 599)]
-    + [(s, ConfigError) for s in (301, 302, 307, 308, 401, 402, 403, 404, 405, 407, 410)],
+    + [(s, ConfigError) for s in (301, 302, 307, 308, 401, 402, 403, 404, 405, 407, 410, 414, 415)],
 )
 def test_what_an_answer_means(sink: Sink, status: int, error: type[TachographError]) -> None:
     other = Sink()
@@ -50,6 +51,24 @@ def test_a_good_answer(sink: Sink) -> None:
     assert "content-encoding" not in plain.headers
     assert all(r.headers["user-agent"] == USER_AGENT and r.headers["authorization"] == KEY for r in sink.taken)
     assert (zipped.headers["content-type"], got.path) == ("a/b", "/x")
+
+
+def test_who_does_not_unpack_gzip_gets_it_plain(sink: Sink) -> None:
+    sink.reply = lambda request: Reply(415 if "content-encoding" in request.headers else 200)
+    with closing(HttpClient(sink.url)) as client:
+        for _ in range(3):
+            assert client.post("/v1", b"body", {}).status == 200
+    assert ["content-encoding" in request.headers for request in sink.requests] == [True, False, False, False]
+    assert [request.body for request in sink.taken] == [b"body"] * 3
+
+
+def test_no_record_is_at_fault_where_a_protocol_is_not_taken(sink: Sink) -> None:
+    sink.reply = lambda _: Reply(415, b"JSON only")
+    with closing(HttpClient(sink.url)) as client:
+        for is_gzipped in (True, False):
+            with pytest.raises(ConfigError, match="answered 415: JSON only") as caught:
+                client.post("/v1", b"x", {}, is_gzipped=is_gzipped)
+            assert "protocol" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -88,6 +107,26 @@ def test_half_an_answer(sink: Sink, how: str) -> None:
     sink.reply = lambda _: Reply(how=how, body=b"x")
     with closing(HttpClient(sink.url, timeout_s=1.0)) as client, pytest.raises(Busy):
         client.get("/")
+
+
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9\r\n", b"\x00\xff\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"ICY 200 OK\r\n\r\n", b"\r\n"]
+)
+def test_an_answer_that_is_no_http(said: bytes) -> None:
+    def answer() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with closing(HttpClient(f"http://127.0.0.1:{listening.getsockname()[1]}")) as client:
+            with pytest.raises(Busy) as caught:
+                client.post("/v1", b"x", {})
+        answering.join()
+    assert caught.value.status == 0 and "closed file" not in caught.value.what
 
 
 def test_a_tls_client_at_a_plain_door(sink: Sink) -> None:

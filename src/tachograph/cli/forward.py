@@ -279,7 +279,8 @@ def _refused(arguments: argparse.Namespace, chosen: Settings) -> int:
 def _cells(letter: Letter, zone: tzinfo) -> list[str]:
     when = moment(letter.time_ns, zone)
     first = letter.keys[0] if letter.keys else "-"
-    return [str(letter.id), letter.destination, when, letter.route, count(letter.rejected), first, letter.answer]
+    answer = f"(is sent again) {letter.answer}" if letter.is_wanted else letter.answer
+    return [str(letter.id), letter.destination, when, letter.route, count(letter.rejected), first, answer]
 
 
 def _retry(arguments: argparse.Namespace, chosen: Settings) -> int:

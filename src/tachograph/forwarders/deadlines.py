@@ -83,7 +83,8 @@ class _Answer(HTTPResponse):
         try:
             super().begin()
         finally:
-            self.fp = file
+            if self.fp is not None:  # else it was closed, and so is the file
+                self.fp = file
 
 
 class _Head:

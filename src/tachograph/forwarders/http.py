@@ -35,11 +35,15 @@ USER_AGENT: Final = f"Tachograph/{__version__}"
 ANSWER_BYTES_MAX: Final = 64 * 1024  # of a body: what is longer says nothing more
 ANSWER_CHARS: Final = 300
 TIMEOUT_S: Final = 10.0  # OTLP's default, and long enough for the others
-# RFC 9110: the request itself is wrong, so that no wait helps. What else is 4xx is about who asks, and where.
-_REFUSED: Final = frozenset((400, 413, 414, 415, 422))
+# RFC 9110: the request itself is wrong, so that no wait helps. What else is 4xx is about who asks, where, and how.
+_REFUSED: Final = frozenset((400, 413, 422))
 LOOKS_MAX: Final = 10  # at a server that never took plain words: does it want TLS?
 _SECRET_CHARS_MIN: Final = 8
 _BUSY: Final = frozenset((408, 425, 429))
+
+
+class NotTakenError(ConfigError):
+    """The other side takes no bodies of this kind or packed like this (415): all are alike, so no record is at fault."""
 
 
 class Answer(NamedTuple):
@@ -84,12 +88,21 @@ class HttpClient:
         self._pool = bounded(_pool(proxy, context, self._deadline), self._deadline)
         self._is_direct = not proxy
         self._looks_left = LOOKS_MAX  # 0 as soon as something was taken
+        self._takes_gzip = True  # until it says otherwise
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str], *, is_gzipped: bool = True) -> Answer:
-        """Send a body to the address with `path` after it, and wait for the answer; raises as Forwarder.send."""
+        """Send a body to the address with `path` after it, and wait for the answer; raises as Forwarder.send.
+
+        Who does not unpack gzip gets it as it is, from then on.
+        """
         given = {**self._headers, **{name.lower(): value for name, value in headers.items()}}
-        if is_gzipped:
-            body, given["content-encoding"] = gzip.compress(body, 4, mtime=0), "gzip"
+        if is_gzipped and self._takes_gzip:
+            packed = gzip.compress(body, 4, mtime=0)
+            with suppress(NotTakenError):
+                return self._ask("POST", path, packed, given | {"content-encoding": "gzip"})
+            answer = self._ask("POST", path, body, given)
+            self._takes_gzip = False
+            return answer
         return self._ask("POST", path, body, given)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
@@ -171,6 +184,8 @@ def _is_page(answer: Answer) -> bool:
 def _judged(what: str, answer: Answer) -> TachographError:
     if answer.status in _REFUSED:
         return Rejected(what, status=answer.status)
+    if answer.status == 415:
+        return NotTakenError(what, "check the address, and which protocol and compression it takes")
     if answer.status >= 500 or answer.status in _BUSY:
         return Busy(what, retry_after_s=_retry_after_s(answer.headers), status=answer.status)
     hint = "check the key" if answer.status in (401, 403) else "check the address"

@@ -251,14 +251,18 @@ class Prometheus:
             return Accepted("kept to be scraped")
         import cramjam
 
+        from tachograph.forwarders.http import NotTakenError
+
         body = (version_2 if self._version == 2 else version_1)(series)
         headers = {**_HEADERS[self._version], "content-encoding": "snappy"}
         packed = bytes(cramjam.snappy.compress_raw(body))
         try:
             answer = self._client.post("", packed, headers, is_gzipped=False)
-        except Rejected as error:
-            if error.status == 415 and self._falls_back():
+        except NotTakenError:
+            if self._falls_back():
                 return self._write(series)
+            raise
+        except Rejected as error:
             if error.status == 400 and any(word in error.what for word in _PARTLY):
                 return Accepted("400", rejected=1, why=error.what)  # how many it does not say
             raise

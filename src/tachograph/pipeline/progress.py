@@ -57,6 +57,7 @@ class Letter(Struct, omit_defaults=True):
     rejected: int  # of the records: all, or as many as the destination says without naming them
     id: int = 0
     destination: str = ""
+    is_wanted: bool = False  # somebody asked to send it again
 
 
 class Progress:
@@ -170,11 +171,15 @@ class Progress:
         asked = "SELECT key FROM memory WHERE destination = ? AND key >= ? AND key < ? ORDER BY key"
         return [str(row[0]) for row in self._rows(asked, name, prefix, prefix + "\U0010ffff")]
 
-    def letters(self, name: str = "", is_wanted: bool = False, limit: int = 1000) -> list[Letter]:
-        """What was refused, newest first; `is_wanted`: only what somebody asked to send again, oldest first."""
-        asked = "SELECT id, destination, letter FROM refused WHERE (? = '' OR destination = ?) AND is_wanted >= ?"
+    def letters(self, name: str = "", is_wanted: bool = False, limit: int = 1000, offset: int = 0) -> list[Letter]:
+        """What was refused, newest first; `is_wanted`: only what somebody asked to send again, oldest first.
+
+        `limit` -1: all.
+        """
+        asked = "SELECT id, destination, is_wanted, letter FROM refused WHERE (? = '' OR destination = ?)"
         order = "ASC" if is_wanted else "DESC"
-        rows = self._rows(f"{asked} ORDER BY id {order} LIMIT ?", name, name, int(is_wanted), limit)
+        asked = f"{asked} AND is_wanted >= ? ORDER BY id {order} LIMIT ? OFFSET ?"
+        rows = self._rows(asked, name, name, int(is_wanted), limit, offset)
         return [_letter(*row) for row in rows]
 
     def count_letters(self, name: str) -> int:
@@ -248,9 +253,9 @@ def _write(held: sqlite3.Connection, path: Path) -> None:
     path.chmod(0o600)
 
 
-def _letter(letter_id: int, destination: str, packed: bytes) -> Letter:
+def _letter(letter_id: int, destination: str, is_wanted: int, packed: bytes) -> Letter:
     letter = msgspec.msgpack.decode(packed, type=Letter)
-    letter.id, letter.destination = letter_id, destination
+    letter.id, letter.destination, letter.is_wanted = letter_id, destination, bool(is_wanted)
     return letter
 
 

@@ -12,7 +12,7 @@ from tachograph.destinations import Destination
 from tachograph.errors import ConfigError, TachographError
 from tachograph.pipeline import routing
 from tachograph.pipeline.forwarding import Forwarding, Standing, standing
-from tachograph.pipeline.progress import FILE_NAME, Progress, State
+from tachograph.pipeline.progress import FILE_NAME, Letter, Progress, State
 from tachograph.pipeline.standings import troubled
 from tachograph.scan import Reader
 
@@ -67,6 +67,24 @@ class Roster:
             found = {one.name: self._at_rest(one, progress) for one in resting}
             gone = [self._at_rest(one, progress, "removed") for one in removed]
         return [*(busy.get(one.name) or found[one.name] for one in self._known), *gone]
+
+    def letters(self, name: str, limit: int, offset: int) -> list[Letter]:
+        """What a destination refused, newest first."""
+        with self._opened() as progress:
+            return progress.letters(self._identity(name), limit=limit, offset=offset)
+
+    def want(self, name: str, letter_id: int | None) -> int:
+        """Ask to send one piece again, None = all; how many."""
+        with self._opened() as progress:
+            return progress.want(self._identity(name), letter_id)
+
+    def drop(self, name: str, letter_id: int | None) -> int:
+        """Give one piece up, None = all; how many."""
+        with self._opened() as progress:
+            return progress.drop(self._identity(name), letter_id)
+
+    def _identity(self, name: str) -> str:
+        return next((one.identity for one in self._known if one.name == name), name)
 
     def _at_rest(self, one: Destination, progress: Progress, word: str = "") -> Standing:
         if one.trouble:

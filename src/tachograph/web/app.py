@@ -44,6 +44,7 @@ from tachograph.web.pages import (
     trace,
 )
 from tachograph.web.pages.destinations import destinations
+from tachograph.web.pages.refused import routes as refused
 from tachograph.web.pages.running import running
 from tachograph.web.pages.settings import routes as settings
 from tachograph.web.pages.sql import endpoint as sql
@@ -123,6 +124,7 @@ def _pages(site: Site) -> list[Route]:
         page("/by/{dimension}", groups.groups),
         page("/sources", sources.sources),
         page("/destinations", destinations),
+        *refused(site),
         page("/running", running),
         *settings(site),
         page("/search", search.search),

@@ -60,7 +60,8 @@ _CARRIED_CHARS_MAX: Final = 1000
 class Here(Struct, frozen=True):
     """What only the process of the pages knows: its settings, open doors and counters, how far files are read.
 
-    `destinations` tells what is forwarded, each a `pages.destinations.Destination`.
+    `destinations` tells what is forwarded, each a `pages.destinations.Destination`; `refusals` is what they would not
+    take, a `pages.refused.Refusals`.
     """
 
     settings: Settings | None = None
@@ -68,6 +69,7 @@ class Here(Struct, frozen=True):
     doors: dict[str, str] = field(default_factory=dict)
     followed: Callable[[], list[Any]] = list
     destinations: Callable[[], list[Any]] = list
+    refusals: Callable[[], Any] | None = None
     upkeep: Upkeep | None = None
 
 

@@ -109,7 +109,7 @@ def _state(one: Destination) -> str:
     if one.is_refusing:
         return _REFUSING
     state = "up to date" if one.circuit == "closed" and one.lag_commits == 0 else CIRCUITS[one.circuit]
-    aside = f"; {units.plural(one.dead_letters, 'record')} set aside" if one.dead_letters else ""
+    aside = f"; {units.plural(one.dead_letters, 'piece')} set aside" if one.dead_letters else ""
     lost = f"; {units.plural(one.lost, 'record')} lost" if one.lost else ""
     return state + aside + lost
 
