@@ -63,12 +63,12 @@ def test_some_or_all_are_sent_again_or_dropped(store: DuckStore, here: Here, pro
     def do(**form: object) -> str:
         return str(browser.post(PAGE, data={"of": "acme", **form}).text)
 
-    assert "3 pieces sent again" in do(do="retry", id=some)
+    assert "3 pieces to be sent again" in do(do="retry", id=some)
     assert [str(letter.id) for letter in progress.letters("acme@1f", is_wanted=True)] == sorted(some, key=int)
     assert browser.get(f"{PAGE}?of=acme").text.count("is sent again") == 3
     assert "1 piece dropped" in do(do="drop", id=some[:1])
-    assert "0 pieces dropped" in do(do="drop", id=some[:1]) and "0 pieces sent again" in do(do="retry", id="-1")
-    assert "150 pieces sent again" in do(do="retry-all")
+    assert "0 pieces dropped" in do(do="drop", id=some[:1]) and "0 pieces to be sent again" in do(do="retry", id="-1")
+    assert "150 pieces to be sent again" in do(do="retry-all")
     assert "150 pieces dropped" in do(do="drop-all") and not progress.letters("acme@1f")
     assert progress.count_letters("former") == 1
 

@@ -261,7 +261,7 @@ class Delivery:
                 self._find_guilty(doing, piece, error)
             return error
         except Rejected as error:
-            self._answered(f"{error.status}: {error.what}")
+            self._answered(_refusal(error))
             if len(piece.parts) > 1:
                 doubt.halve(piece)
             else:
@@ -346,7 +346,7 @@ class Delivery:
             self._search(doing, doing.doubt, error)
             return
         except Rejected as error:
-            self._answered(f"{error.status}: {error.what}")
+            self._answered(_refusal(error))
             doing.unsent.popleft()
             if len(parts) > 1:
                 middle = len(parts) // 2
@@ -486,6 +486,11 @@ def _stretches(letters: Sequence[Letter]) -> Iterator[tuple[int, int, set[str]]]
 def _lose(state: State, records: int, now_ns: int) -> None:
     if records > 0:
         state.lost, state.lost_ns = state.lost + records, now_ns
+
+
+def _refusal(error: Rejected) -> str:
+    """What it answered; its address is known."""
+    return error.what.partition(": answered ")[2] or f"{error.status}: {error.what}"
 
 
 def _short(text: str) -> str:

@@ -21,6 +21,7 @@ from tachograph.web.tables import Column, Row, Table
 PATH: Final = "/destinations/refused"
 _PAGE_ROWS: Final = 100
 _FORM_BYTES_MAX: Final = 64 * 1024
+_TRACE_ID, _SPAN_ID = 32, 16  # characters
 _DEEDS: Final = ("retry", "drop")
 
 
@@ -117,35 +118,36 @@ def _do(site: Site, body: bytes) -> Response:
 
 
 def _row(letter: Letter) -> dict[str, Any]:
-    first = letter.keys[0] if letter.keys else ""
-    more = f"and {len(letter.keys) - 1:,} more" if len(letter.keys) > 1 else ""
+    key = letter.keys[0] if letter.keys else ""
+    trace_id, _, span_id = key.partition(":")
+    is_span = len(trace_id) == _TRACE_ID and len(span_id) == _SPAN_ID
+    below = [f"of trace {trace_id}"] if is_span else []
+    below += [f"and {len(letter.keys) - 1:,} more"] if len(letter.keys) > 1 else []
+    place = f"/calls/{quote(key, safe='')}" if key.startswith("call_") else ""
     return {
         "id": letter.id,
         "time_ns": letter.time_ns,
         "route": letter.route,
         "rejected": letter.rejected,
-        "first": first,
-        "more": more,
+        "first": span_id if is_span else key,
+        "below": ", ".join(below),
+        "place": f"/traces/{quote(trace_id, safe='')}?{urlencode({'node': key})}" if is_span else place,
         "answer": letter.answer,
         "state": "is sent again" if letter.is_wanted else "set aside",
         "keys": " ".join(letter.keys),
     }
 
 
-def _href(row: Row) -> str:
-    """Where what was refused is shown: spans and steps go by trace and span, calls by their id."""
-    key = str(row["first"])
-    trace_id, colon, span_id = key.partition(":")
-    if colon and len(trace_id) == 32 and len(span_id) == 16:
-        return f"/traces/{quote(trace_id, safe='')}?{urlencode({'node': key})}"
-    return f"/calls/{quote(key, safe='')}" if key.startswith("call_") else ""
+def _place(row: Row) -> str:
+    """Where it is shown: spans and steps go by trace and span, calls by their id."""
+    return str(row["place"])
 
 
 _COLUMNS: Final[tuple[Column, ...]] = (
-    Column("first", "first of them", missing="not told", href=_href, under=lambda row: str(row["more"])),
+    Column("first", "first of them", missing="not told", href=_place, under=lambda row: str(row["below"])),
     Column("answer", "answer", missing="none"),
-    Column("rejected", "records", "count"),
+    Column("rejected", "records", "count", rank="mid"),
     Column("route", "of", rank="mid", missing="any"),
-    Column("state", "now", rank="mid"),
+    Column("state", "state", rank="mid"),
     Column("time_ns", "when", "time"),
 )
