@@ -485,9 +485,9 @@ def test_arguments_that_came_as_a_list() -> None:
         "--api-key",
     ]
     attributes = {"process.command_args": [*given], "deep": {"args": [["run", "--client-secret", "correct-horse"]]}}
-    span = Span(source=Source(resource={**attributes}), attributes={**attributes})
-    batch = Batch(spans=[span])
-    redact(batch, "full")
+    span = _example(Span, "x")
+    span.source, span.attributes = Source({**attributes}), {**attributes}
+    redact(Batch(spans=[span]), "full")
     for told in (span.attributes, span.source.resource):
         assert told["process.command_args"] == [*given[:2], "[redacted:password]", *given[3:]]
-        assert told["deep"] == {"args": [["run", "--client-secret", "[redacted:client_secret]"]]}
+        assert told["deep"] == {"args": [["run", "--client-secret", "[redacted:secret]"]]}

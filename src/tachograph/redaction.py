@@ -469,7 +469,9 @@ def _redacted_pair(value: dict[str, Any]) -> dict[str, Any]:
 def _redacted_arguments(given: list[Any], clean: list[Any]) -> list[Any]:
     """A list that may be a command line, as ["--password", "X"]: what stands behind a flag is what that says it is."""
     for at, (flag, word) in enumerate(pairwise(given), start=1):
-        if isinstance(flag, str) and isinstance(word, str) and flag.startswith("--"):
+        if not isinstance(flag, str) or not isinstance(word, str):
+            continue
+        if flag.startswith("--") and not word.startswith("--"):
             pair = redact_text(json.dumps((flag, word)))
             if "[redacted:" in pair:
                 with suppress(ValueError):  # what is no JSON any more was found as a whole

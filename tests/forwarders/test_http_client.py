@@ -122,9 +122,9 @@ def test_an_answer_that_is_no_http(said: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         answering = threading.Thread(target=answer)
         answering.start()
-        with closing(HttpClient(f"http://127.0.0.1:{listening.getsockname()[1]}")) as client:
-            with pytest.raises(Busy) as caught:
-                client.post("/v1", b"x", {})
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with closing(HttpClient(url)) as client, pytest.raises(Busy) as caught:
+            client.post("/v1", b"x", {})
         answering.join()
     assert caught.value.status == 0 and "closed file" not in caught.value.what
 

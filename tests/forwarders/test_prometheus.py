@@ -321,7 +321,7 @@ def test_an_older_server_gets_version_1(status: int) -> None:
 
 
 def test_a_version_that_is_asked_for_is_kept() -> None:
-    with pytest.raises(Rejected):
+    with pytest.raises(ConfigError):  # all samples would be refused alike: none of them is at fault
         _sent(lambda _: Reply(415), version="2.0")
 
 

@@ -43,7 +43,7 @@ _BUSY: Final = frozenset((408, 425, 429))
 
 
 class NotTakenError(ConfigError):
-    """The other side takes no bodies of this kind or packed like this (415): all are alike, so no record is at fault."""
+    """The other side takes no bodies of this kind or packed like this (415), whatever is in them."""
 
 
 class Answer(NamedTuple):
