@@ -122,3 +122,18 @@ def test_what_is_dropped_is_sent_no_more(going: Trip, store: Store, sink: Sink) 
     sink.reply = lambda _: GOOD
     going.run()
     assert not sink.requests
+
+
+def test_what_a_killed_process_had_set_aside_is_counted_once(going: Trip, store: Store, sink: Sink) -> None:
+    """It is busy half-way: that is kept, and what was refused until then only with the window."""
+    sink.reply = lambda _: BAD if len(sink.requests) < 20 else Reply(503)
+    going.run(lambda: going.delivery.state.failures > 0)
+    going.killed()
+    sink.reply = lambda _: BAD
+    going.run()
+    letters = going.progress.letters("acme")
+    assert going.delivery.state.refused == sum(letter.rejected for letter in letters) > 20
+    sink.reply = lambda _: GOOD
+    going.progress.want("acme")
+    going.run()
+    assert going.delivery.state.refused == 0

@@ -385,7 +385,6 @@ class Delivery:
         doing.letters.append(
             Letter(keys, min(sequences), max(sequences), route, self.state.answer, self._clock(), rejected)
         )
-        self.state.refused += rejected
 
     def _put_off(self, error: Busy | ConfigError) -> None:
         """Try again later: soon where it is busy, and seldom where somebody has to act first."""
@@ -404,6 +403,7 @@ class Delivery:
 
     def _keep(self, doing: _Round) -> None:
         state = replace(self.state, cursor=doing.until, passed=self.state.passed + doing.records)
+        state.refused = max(0, state.refused - _rejected(doing.wanted)) + _rejected(doing.letters)
         if doing.records and doing.took_ns < WINDOW_QUICK_NS:
             state.window = min(2 * state.window, WINDOW_RECORDS)
         if self._is_unkept:
@@ -413,7 +413,6 @@ class Delivery:
             return
         gone = sum(letter.rejected for letter in doing.wanted if doing.keys.isdisjoint(letter.keys))
         _lose(state, gone, self._clock())  # nothing of it is kept any more
-        state.refused = max(0, state.refused - sum(letter.rejected for letter in doing.wanted))
         # What is remembered knows these records already.
         self._save(state, (), doing.letters, forgotten=[letter.id for letter in doing.wanted])
 
@@ -481,6 +480,10 @@ def _stretches(letters: Sequence[Letter]) -> Iterator[tuple[int, int, set[str]]]
         else:
             found.append((letter.first_seq, letter.last_seq, {*letter.keys}))
     return iter(found)
+
+
+def _rejected(letters: Iterable[Letter]) -> int:
+    return sum(letter.rejected for letter in letters)
 
 
 def _lose(state: State, records: int, now_ns: int) -> None:
