@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from boards import BOARDS
+import boards
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 OUT = Path(__file__).parents[1]
@@ -14,8 +14,8 @@ OUT = Path(__file__).parents[1]
 def built() -> dict[str, str]:
     """The text of each file, by its name."""
     return {
-        f"{name}.json": JSONEncoder(sort_keys=True, indent=2).encode(make().build()) + "\n"
-        for name, make in BOARDS.items()
+        f"{name}.json": JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
+        for name, made in boards.built().items()
     }
 
 

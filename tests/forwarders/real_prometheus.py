@@ -22,7 +22,7 @@ from recordings import CAPTURES, MANIFEST, requests, transcripts
 from tachograph import ledger, redaction, registry
 from tachograph.destinations import Destination
 from tachograph.forwarders.contract import Forwarder
-from tachograph.model import Batch
+from tachograph.model import Batch, Meaning
 from tachograph.pipeline.delivering import Delivery
 from tachograph.pipeline.progress import FILE_NAME, Progress
 from tachograph.pipeline.routing import feeds_from
@@ -111,10 +111,15 @@ def fill(store: Store, end_ns: int) -> None:
     """Commit every recording and settle it, all moved so that each ends at `end_ns`."""
     prices = Prices()
     folders = [CAPTURES / name for name in sorted(MANIFEST) if MANIFEST[name].get("requests")]
+    known: set[str] = set()
     for folder in [*folders, *sorted(path for path in (CAPTURES / "pi").iterdir() if path.is_dir())]:
         batches = [*requests(folder), *transcripts(folder)]
         for batch in batches:
             registry.normalise(batch)
+        sessions = {m.session_id for b in batches for m in _meanings(b) if m and m.session_id}
+        if sessions & known:
+            continue  # the parts of one session would be moved by different times
+        known |= sessions
         moved(batches, end_ns)
         for batch in batches:
             redaction.redact(batch, "redacted")
@@ -122,6 +127,10 @@ def fill(store: Store, end_ns: int) -> None:
             store.commit([batch])
     while ledger.settle(store, prices.price):
         pass
+
+
+def _meanings(batch: Batch) -> list[Meaning | None]:
+    return [span.meaning for span in batch.spans] + [event.meaning for event in batch.events]
 
 
 def moved(batches: list[Batch], end_ns: int) -> None:

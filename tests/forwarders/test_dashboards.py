@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from fillings import Filling
+from ledger_series import Key, Ledger
 from real_prometheus import SECOND, Server, deliver, fill, program, prometheus
 from tachograph.config import Address, Placed, Settings
 from tachograph.destinations import Destination
@@ -40,6 +44,11 @@ class Filled(NamedTuple):
     server: Server
     at_s: float
 
+    def answers(self, query: str) -> list[dict[str, Any]]:
+        """What is no NaN of the answer. A window of 5 minutes says what is new: it is asked when the recordings end."""
+        at_s = self.at_s - AGO_S + 100 if "[5m]" in query else self.at_s
+        return [one for one in self.server.ask(query, at_s) if one["value"][1] != "NaN"]
+
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
@@ -47,6 +56,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     folder = tmp_path_factory.mktemp("dashboards")
     with closing(open_store(folder / "store", lambda: NOW_NS - (AGO_S - 60) * SECOND)) as store:
         fill(store, NOW_NS - AGO_S * SECOND)
+        filling = Filling(store)  # no recording came through a channel
+        used = Usage(input_uncached=10, output=5)
+        filling.call(at_ns=NOW_NS - (AGO_S + 1) * SECOND, usage=used, agent="pi", channel="telegram")
+        filling.done()
         with prometheus(folder) as server:
             options = {"url": f"{server.url}/api/v1/write", "spellings": "both"}
             forwarder = kind.make(Destination("p", "prometheus", "p", options=options), {})
@@ -56,13 +69,23 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
             yield Filled(store, server, NOW_NS / SECOND - 1.2345)
 
 
+GROWN = re.compile(
+    r"max_over_time\((?P<series>(?P<metric>\w+)\{(?P<where>[^}]*)\}\[[$\w]+\])\) - min_over_time\((?P=series)\)"
+    r" unless resets\((?P=series)\) > 0 or increase\((?P=series)\)"
+)
+
+
 def panels(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The title and query of everything that is asked of Prometheus."""
+    """The title and query of everything that is asked of Prometheus, with all choices open."""
     for panel in board["panels"]:
-        yield from panels({"panels": panel.get("panels", [])})
-        if (panel.get("datasource") or {}).get("type") == "prometheus":
-            for target in panel.get("targets", []):
-                yield panel["title"], target["expr"].replace("$__range", "1h").replace("$__rate_interval", "5m")
+        if panel.get("datasource", {}).get("type") == "prometheus":
+            for target in panel["targets"]:
+                yield panel["title"], unchosen(target["expr"])
+
+
+def unchosen(query: str) -> str:
+    """The query as Grafana sends it while nothing is chosen."""
+    return re.sub(r'=~"\$\w+"', '=~".*"', query).replace("$__range", "1h")
 
 
 def test_what_is_committed_is_what_is_built(tmp_path: Path) -> None:
@@ -78,14 +101,141 @@ def test_what_is_committed_is_what_is_built(tmp_path: Path) -> None:
 def test_every_panel_has_an_answer(path: Path, filled: Filled) -> None:
     asked = list(panels(json.loads(path.read_text("utf-8"))))
     assert asked
-    # A window of 5 minutes says what is new now: it is asked for when the recordings ended.
-    empty = []
-    for title, query in asked:
-        at_s = filled.at_s - AGO_S + 100 if "[5m]" in query else filled.at_s
-        found = [one for one in filled.server.ask(query, at_s) if one["value"][1] != "NaN"]
-        if not found:
-            empty.append(f"{title}: {query}")
+    empty = [f"{title}: {query}" for title, query in asked if not filled.answers(query)]
     assert empty == []
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_every_choice_offers_what_there_is(path: Path, filled: Filled) -> None:
+    """And none of them hides a panel that does not know it."""
+    board = json.loads(path.read_text("utf-8"))
+    for variable in board["templating"]["list"]:
+        if variable["type"] != "query":
+            continue
+        assert variable["multi"] and variable["includeAll"] and variable["allValue"] == ".*", variable["name"]
+        found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+        assert found is not None
+        series, label = found.groups()
+        offered = filled.server.ask(f"count by ({label}) (last_over_time({unchosen(series)}[1h]))", filled.at_s)
+        assert any(one["metric"].get(label) for one in offered), variable["query"]["query"]
+
+
+CHOICES = {"agent": "pi", "model": "fake-large", "project": "work", "provider": "fake-openai", "tool": "bash"}
+
+
+@pytest.mark.parametrize("board", ["agents", "tools", "llm-providers", "pi"])
+def test_a_choice_empties_no_panel(board: str, filled: Filled) -> None:
+    """What a label is not on is not narrowed by it, and its panel says so."""
+    told = json.loads((ROOT / "dashboards" / f"{board}.json").read_text("utf-8"))
+    for panel in told["panels"]:
+        for target in panel.get("targets", []):
+            query = target["expr"]
+            for name, value in CHOICES.items():
+                query = query.replace(f'"${name}"', f'"{value}"')
+            if "cache_creation" in query or "time_to_first" in query:
+                continue  # Pi told of none
+            assert filled.answers(unchosen(query)), f"{panel['title']}: {query}"
+        totals = [found["where"] for t in panel.get("targets", []) for found in GROWN.finditer(t["expr"])]
+        is_deaf = any(f"${name}" not in where for where in totals for name in _chosen(told))
+        assert is_deaf == ("whatever is chosen" in panel.get("description", "")), panel["title"]
+
+
+def _chosen(board: dict[str, Any]) -> list[str]:
+    return [variable["name"] for variable in board["templating"]["list"] if variable["type"] == "query"]
+
+
+# Told of the steps of sessions, which have names and times of their own: only how many there are is the ledger's.
+BY_STEPS = ("codex_", "pi_session_duration", "tachograph_prompt_duration", "tachograph_tool_", "pi_tool_")
+OF_STEPS = {"tool_name", "error_type"}
+
+
+def test_every_number_of_every_panel_is_the_ledgers(filled: Filled) -> None:
+    """Whatever a query makes of them: each total in it, told apart by all that it is told apart by anywhere."""
+    ledger = Ledger(filled.store)
+    asked: dict[tuple[str, str, str], set[str]] = {}
+    for path in BOARDS:
+        for title, query in panels(json.loads(path.read_text("utf-8"))):
+            assert "{" not in GROWN.sub("", query), f"{title}: what is no total is not held to the ledger: {query}"
+            labels = {label for by in re.findall(r"by \(([\w, ]+)\)", query) for label in by.split(", ")}
+            for found in GROWN.finditer(query):
+                window = re.sub(r"\[\w+\]", "[1h]", found[0])
+                asked.setdefault((found["metric"], found["where"], window), set()).update(labels - {"le"})
+    wrong = {}
+    for (metric, where, window), by in asked.items():
+        is_by_steps = metric.startswith(BY_STEPS) and not metric.startswith("codex_turn_token")
+        if is_by_steps and metric.endswith("_sum"):
+            continue
+        is_bucket = metric.endswith("_bucket")
+        by = by - OF_STEPS if metric.startswith("tachograph_tool_") else by
+        names = tuple(sorted(by)) + (("le",) if is_bucket else ())
+        told = _values(filled.server.ask(f"sum by ({', '.join(names)}) ({window})", filled.at_s), names)
+        expected = ledger.says(metric, names, _matching(where))
+        if is_by_steps and is_bucket:
+            told = {labels: value for labels, value in told.items() if ("le", "+Inf") in labels}
+            expected = {labels: value for labels, value in expected.items() if ("le", "+Inf") in labels}
+        if told != pytest.approx(expected, rel=1e-9):
+            wrong[metric, where, names] = {key: (told.get(key), expected.get(key)) for key in told.keys() | expected}
+    assert wrong == {}
+    assert len(asked) > 60, "they were read as what they are"
+
+
+def _values(answer: list[dict[str, Any]], names: tuple[str, ...]) -> dict[Key, float]:
+    found = {tuple((name, one["metric"].get(name, "")) for name in names): float(one["value"][1]) for one in answer}
+    return {labels: value for labels, value in found.items() if value}
+
+
+def _matching(where: str) -> Callable[[dict[str, str]], bool]:
+    """Whether labels match, all choices being open; who writes a series is not in the ledger."""
+    matchers = re.findall(r'(\w+)(=~|!=|=)"(.*?)"', where)
+
+    def keep(labels: dict[str, str]) -> bool:
+        for name, sign, value in matchers:
+            if sign == "=~" or name == "service_name":
+                continue
+            if (labels.get(name, "") == value) != (sign == "="):
+                return False
+        return True
+
+    return keep
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
+def test_a_board_can_be_imported_and_looked_at(board: Path) -> None:
+    told = json.loads(board.read_text("utf-8"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the form of dashboards that every Grafana reads
+        from grafana_foundation_sdk.models.dashboard import Dashboard
+    read = Dashboard.from_json(told)
+    assert json.loads(JSONEncoder(sort_keys=True).encode(read)) == told, "the SDK reads it as what it wrote"
+    assert told["uid"] == f"tachograph-{board.stem}" and told["tags"] == ["tachograph"] and told["description"]
+    assert told["schemaVersion"] >= 39 and told["refresh"] and told["time"]["from"].startswith("now-")
+    numbers = [panel["id"] for panel in told["panels"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert _gaps(told["panels"]) == []
+    for panel in told["panels"]:
+        if panel["type"] == "row":
+            continue
+        assert panel["title"] and panel["datasource"]["uid"].startswith("${"), panel["title"]
+        assert panel["type"] in ("table", "logs") or panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        for target in panel["targets"]:
+            assert target["datasource"] == panel["datasource"], panel["title"]
+
+
+def _gaps(panels: list[dict[str, Any]]) -> list[str]:
+    """Where a place of the grid has no panel or two, down to the last one."""
+    places: dict[tuple[int, int], str] = {}
+    wrong = []
+    for panel in panels:
+        at = panel["gridPos"]
+        for x in range(at["x"], at["x"] + at["w"]):
+            for y in range(at["y"], at["y"] + at["h"]):
+                if (x, y) in places or x >= 24:
+                    wrong.append(f"{panel['title']}: over {places.get((x, y), 'the edge')}")
+                places[x, y] = panel["title"]
+    height = max(y for _, y in places) + 1
+    return sorted(set(wrong)) + [
+        f"nothing at {x}, {y}" for x in range(24) for y in range(height) if (x, y) not in places
+    ]
 
 
 @pytest.mark.parametrize("agent", ["", "claude-code", "pi", "codex", "openclaw"])
