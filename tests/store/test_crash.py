@@ -26,8 +26,8 @@ COMMITTING = """
 import sys
 from pathlib import Path
 from made import *
-from tachograph.store import checkpointing
-checkpointing.LOG_BYTES = int(sys.argv[2])
+from tachograph.store import room
+room.LARGE = room.LARGE._replace(log_bytes=int(sys.argv[2]))
 store = open_store(Path(sys.argv[1]), Clock())
 seq = store.sequence()
 print("open", seq, flush=True)

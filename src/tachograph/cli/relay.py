@@ -19,6 +19,7 @@ from tachograph.cli.arguments import settings
 from tachograph.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tachograph.config import Settings
     from tachograph.server import Server
 
 EXAMPLES = ("tachograph relay", "tachograph relay --idle 30m")
@@ -27,7 +28,7 @@ _IDLE: Final = "5m"
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # It writes little at a time and is asked little; a server has more.
 _MEMORY_BYTES: Final = 24 << 20
-_CODE_BYTES: Final = 32 << 20  # of libraries in memory: what work of the same kind uses again and again
+_CODE_BYTES: Final = 20 << 20  # of libraries in memory: what work of the same kind uses again and again
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     if running.find(chosen.home) is not None:
         return 0
     footprint.stay_small()  # before it has threads
+    with footprint.little_code(_CODE_BYTES):
+        return _relay(chosen, idle_s)
+
+
+def _relay(chosen: Settings, idle_s: float) -> int:
     from tachograph import server
     from tachograph.cli.up import where
 
@@ -52,12 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print(f"tachograph: relaying into {chosen.home}; Ctrl-C stops it", file=sys.stderr)
 
-    is_idle = idle_for(idle_s, time.monotonic)
-
-    def is_over(started: Server) -> bool:
-        footprint.give_back_code(beyond_bytes=_CODE_BYTES)
-        return is_idle(started)
-
+    is_over = idle_for(idle_s, time.monotonic)
     sized = chosen if chosen.memory_bytes else replace(chosen, memory_bytes=_MEMORY_BYTES)
     try:
         server.run(sized, ready, is_relay=True, is_over=is_over)

@@ -13,8 +13,6 @@ from tachograph.errors import TachographError
 
 Con = duckdb.DuckDBPyConnection
 
-# So much costs a fifth of a second of one core; the less at a time, the shorter a commit can be held up at its end.
-LOG_BYTES: Final = 32 << 20
 CLOSE_S: Final = 30.0
 
 
@@ -37,14 +35,15 @@ def checkpoint(con: Con) -> None:
 
 
 class Checkpointer:
-    """One thread that checkpoints whenever the log has grown enough; it lives until `close`.
+    """One thread that checkpoints whenever the log has grown to `size_bytes`; it lives until `close`.
 
     `run` does it, and raises ours where it cannot: the log then goes on growing, and it is tried again after the
     next commit.
     """
 
-    def __init__(self, log: Path, run: Callable[[], None]) -> None:
+    def __init__(self, log: Path, size_bytes: int, run: Callable[[], None]) -> None:
         self._log = log
+        self._size_bytes = size_bytes
         self._run = run
         self._is_due = threading.Event()
         self._is_closing = False
@@ -53,7 +52,7 @@ class Checkpointer:
 
     def notice(self) -> None:
         """To be called after each commit."""
-        if not self._is_due.is_set() and log_bytes(self._log) >= LOG_BYTES:
+        if not self._is_due.is_set() and log_bytes(self._log) >= self._size_bytes:
             self._is_due.set()
 
     def close(self) -> None:

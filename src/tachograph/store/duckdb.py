@@ -56,7 +56,7 @@ class DuckStore:
         except BaseException:
             self._lock.release()
             raise
-        self._checkpointer = Checkpointer(path / LOG_NAME, self._checkpoint)
+        self._checkpointer = Checkpointer(path / LOG_NAME, self._room.log_bytes, self._checkpoint)
 
     def _open(self, memory_bytes: int) -> Connection:
         """Open the database; a file that is none is set aside, so that the next start finds a free place."""

@@ -16,6 +16,7 @@ class Room(NamedTuple):
     names: int
     sort_records: int  # that land one by one and are sorted into the tables together
     sort_bytes: int
+    log_bytes: int  # of the log, before it is worked into the tables: until then DuckDB holds what it tells of
 
 
 LARGE: Final = Room(
@@ -24,6 +25,7 @@ LARGE: Final = Room(
     names=50_000,  # about 6 MB for 22-character names; twice that at most is kept
     sort_records=2048,  # senders wait for it, about 70 ms
     sort_bytes=32 * MIB,
+    log_bytes=32 * MIB,  # a fifth of a second of one core; the less, the shorter a commit can be held up at its end
 )
 SMALL: Final = Room(
     text_bits=1 << 20,  # 128 KiB: at fifteen thousand names one in a thousand new ones is asked about in vain
@@ -31,6 +33,7 @@ SMALL: Final = Room(
     names=4_000,
     sort_records=512,
     sort_bytes=1 * MIB,
+    log_bytes=8 * MIB,  # of half as much come twice as many pieces of tables, of which each takes memory
 )
 
 
