@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from sink import Reply, Request, Sink
 from tachograph.destinations import Destination
 from tachograph.errors import ConfigError, Rejected
 from tachograph.forwarders import prometheus
-from tachograph.forwarders.contract import Item, Part, Step
+from tachograph.forwarders.contract import NOW, Item, Part, Step
 from tachograph.forwarders.prometheus import Prometheus
 from tachograph.forwarders.prometheus_points import BOUNDS_MAX, is_many
 from tachograph.forwarders.prometheus_series import STEP_MS, remembered
 from tachograph.forwarders.prometheus_text import exposed
-from tachograph.forwarders.prometheus_wire import STALE, Family, Series, version_1, version_2
+from tachograph.forwarders.prometheus_wire import STALE, Family, Series, of_instance, version_1, version_2
 from tachograph.model import TOOL_RUN, Point, Source
 from told import CALL, Notes, golden, items, recorded, step
 
@@ -31,7 +32,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 def made(**options: Any) -> Prometheus:
-    return prometheus.make(Destination("p", "prometheus", "p", options={"scrape": True, **options}), {})
+    return prometheus.make(Destination("p", "prometheus", "p", options={"scrape": True, "instance": "", **options}), {})
 
 
 def samples(parts: list[Part]) -> dict[Labels, list[tuple[int, float]]]:
@@ -304,6 +305,34 @@ def _sent(reply: Any, **options: Any) -> tuple[list[Request], Any]:
 WRITTEN = {"X-Prometheus-Remote-Write-Samples-Written": "5"}
 
 
+def test_what_is_written_says_who_wrote_it() -> None:
+    """Two machines that write the same series to one server would each undo the other's totals."""
+
+    def instances(**options: Any) -> set[str]:
+        requests, _ = _sent(lambda _: Reply(204), version="1.0", **options)
+        read = VERSION_1.FromString(bytes(cramjam.snappy.decompress_raw(requests[0].body)))
+        for series in read.timeseries:
+            names = [one.name for one in series.labels]
+            assert names == sorted(set(names))
+        return {one.value for series in read.timeseries for one in series.labels if one.name == "instance"}
+
+    assert instances(instance="laptop") == {"laptop"}
+    assert instances() == set()
+    with Sink(lambda _: Reply(204)) as sink:
+        to = prometheus.make(Destination("p", "prometheus", "p", options={"url": sink.url, "version": "1.0"}), {})
+        to.send("write", to.convert([point(5, 10)], Notes()))
+        to.close()
+    assert socket.gethostname().encode() in bytes(cramjam.snappy.decompress_raw(sink.requests[0].body))
+
+
+def test_a_process_that_names_itself_stays_what_it_is() -> None:
+    item = point(5, 10)
+    item.record.source.resource["service.instance.id"] = "worker-1"
+    to = made(keep_labels=("service.instance.id",))
+    told = of_instance([series for part in to.convert([item], Notes()) for series in part.value], "laptop")
+    assert {dict(series.labels)["instance"] for series in told} == {"worker-1"}
+
+
 def test_a_server_of_version_2_gets_it() -> None:
     requests, answer = _sent(lambda _: Reply(204, headers=WRITTEN), token="secret")
     assert [request.headers["x-prometheus-remote-write-version"] for request in requests] == ["2.0.0"]
@@ -411,3 +440,45 @@ def test_a_clock_that_runs_ahead_forgets_nothing_of_others() -> None:
     to.convert([point(100, 10)], memory)
     to.convert([point(1, 20, model="other"), point(1, 400 * DAY, "s2", model="ahead")], memory)
     assert last(to.convert([point(1, 60)], memory), "used_tokens_total", model="big") == 101
+
+
+def test_a_clock_that_runs_ahead_alone_in_its_request_forgets_and_holds_up_nothing() -> None:
+    memory, to = Notes(), made()
+
+    def sent(at: int, *given: Item) -> list[Part]:
+        memory.put(NOW, b"%d" % (NOON + at * SECOND))
+        return to.convert(given, memory)
+
+    sent(60, point(100, 10, temporality=2))
+    sent(65, point(1, 4 * DAY, "s2", 2, 5, model="ahead"))
+    sent(70, point(7, 400 * DAY, "s3", 2, 5))  # the same series as the first
+    parts = sent(600, point(101, 600, temporality=2))
+    assert last(parts, "used_tokens_total", model="big") == 101 + 7, "not from the start once more"
+    ((at_ms, _),) = [told[-1] for series, told in samples(parts).items() if ("model", "big") in series]
+    assert at_ms == NOON // 1_000_000 + 600_000, "and at its own time"
+
+
+def test_a_histogram_with_an_attribute_called_as_its_buckets() -> None:
+    record = Point(
+        Source({"service.name": "pi"}), "took", {"le": "mine"}, NOON, "histogram", "s", "", 1, start_ns=NOON - SECOND,
+        count=3, sum=math.nan, buckets={"bounds": [1.0], "counts": [1, 2]},
+    )  # fmt: skip
+    found = samples(made().convert([Item("p", 1, record)], Notes()))
+    for series in found:
+        assert len({name for name, _ in series}) == len(series), "no name twice"
+    buckets = {dict(series).get("le"): told[-1][1] for series, told in found.items()}
+    assert buckets["1"] == 1 and buckets["+Inf"] == 3
+    assert {dict(series).get("exported_le", dict(series).get("le")) for series in found} == {"mine"}
+    assert all(math.isfinite(value) for told in found.values() for _, value in told)
+
+
+def test_who_sends_is_not_told_by_an_attribute() -> None:
+    found = samples(made().convert([_with({"job": "other", "service.name": "another"})], Notes()))
+    assert all({("job", "pi"), ("service_name", "pi")} <= set(series) for series in found)
+
+
+def _with(attributes: dict[str, Any]) -> Item:
+    item = point(1, 10)
+    assert isinstance(item.record, Point)
+    item.record.attributes = attributes
+    return item

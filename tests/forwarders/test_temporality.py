@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tachograph.forwarders.temporality import CUMULATIVE, DELTA, KEEP_NS, SIZE_MAX, converted, forget_old
+from tachograph.forwarders.contract import NOW
+from tachograph.forwarders.temporality import (
+    BUSY_WRITERS_MAX,
+    CUMULATIVE,
+    DELTA,
+    KEEP_NS,
+    SIZE_MAX,
+    converted,
+    forget_old,
+    latest_ns,
+)
 from tachograph.model import Point, Source
 
 SOURCE = Source({"service.name": "tester"})
@@ -236,3 +246,31 @@ def test_series_that_nothing_came_of_for_long_are_forgotten() -> None:
     assert len(memory.keys("temporality:")) == 3, "it looks once in a day"
     forget_old(memory, KEEP_NS + day * SECOND)
     assert memory.keys("temporality:") == ["temporality:new"]
+
+
+def test_many_processes_at_once_are_each_counted_once() -> None:
+    memory, writers, rounds = Notes(), 100, 10
+    found = [
+        one.value or 0
+        for at in range(1, rounds + 1)
+        for writer in range(writers)
+        for one in told([counter(at, writer + 1, 1000 + 60 * at, CUMULATIVE)], DELTA, memory)
+    ]
+    assert sum(found) == writers * rounds
+
+
+def test_processes_that_ended_long_ago_are_forgotten() -> None:
+    memory = Notes()
+    for writer in range(2000):
+        told([counter(1, 600 * writer, 600 * writer + 60, CUMULATIVE)], DELTA, memory)
+    few = len(memory.kept["temporality:series"])
+    for writer in range(2 * BUSY_WRITERS_MAX):
+        told([counter(1, 2_000_000 + writer, 3_000_000, CUMULATIVE)], DELTA, memory)
+    assert few < 1000 < len(memory.kept["temporality:series"]) < 64 * BUSY_WRITERS_MAX
+
+
+def test_a_time_that_is_still_to_come_is_none() -> None:
+    memory = Notes()
+    assert latest_ns(2000 * SECOND, memory) == 2000 * SECOND, "where nobody says what time it is"
+    memory.put(NOW, b"%d" % (1000 * SECOND))
+    assert [latest_ns(at * SECOND, memory) // SECOND for at in (1, 1030, 2000)] == [1, 1030, 1060]

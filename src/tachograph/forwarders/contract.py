@@ -19,6 +19,8 @@ FEEDS: Final = (SPANS, EVENTS, POINTS, CALLS, STEPS)
 
 # In the memory of a round: the records of the feed STEPS were told before, and what is counted counted them then.
 AGAIN: Final = "again"
+# And the time when the round began, in nanoseconds: what times of records are held against, some of which are wrong.
+NOW: Final = "now"
 
 
 class Step(Struct):

@@ -13,6 +13,7 @@ from tachograph.errors import ConfigError, Rejected
 from tachograph.forwarders.contract import CALLS, EVENTS, Accepted, Item, Memory, Part
 from tachograph.forwarders.prometheus import authorization
 from tachograph.forwarders.prometheus_names import DEFAULT, STRATEGIES, Labels, label_name, label_value
+from tachograph.forwarders.temporality import latest_ns
 from tachograph.model import Event, Meaning
 
 ROUTE: Final = "push"
@@ -114,7 +115,7 @@ class Loki:
                 parts.append(Part(item, ROUTE, line, size))
         times = [part.value.time_ns for part in parts if isinstance(part.item.record, dict)]
         if times:
-            _forget(memory, max(times))
+            _forget(memory, latest_ns(max(times), memory))
         return sorted(parts, key=lambda part: part.value.time_ns)
 
     def send(self, route: str, parts: Sequence[Part]) -> Accepted:

@@ -102,11 +102,11 @@ class Otlp:
 
     @staticmethod
     def _forget(items: Sequence[Item], memory: Memory) -> None:
-        """Let go of old series; the earliest time counts, as the clock of one sender may be far ahead."""
+        """Let go of old series; the clock of one sender may be far ahead, and must not end those of the others."""
         times = [one.record.time_ns for one in items if isinstance(one.record, Point)]
         times += [one.record.end_ns for one in items if isinstance(one.record, Step)]
         if times:
-            temporality.forget_old(memory, min(times))
+            temporality.forget_old(memory, temporality.latest_ns(min(times), memory))
 
     def send(self, route: str, parts: Sequence[Part]) -> Accepted:
         """Forwarder.send."""

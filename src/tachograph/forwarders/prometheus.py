@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from socket import gethostname
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +24,8 @@ from tachograph.forwarders.prometheus_names import DEFAULT, STRATEGIES, Labels, 
 from tachograph.forwarders.prometheus_points import Points
 from tachograph.forwarders.prometheus_scrapes import Scrapes
 from tachograph.forwarders.prometheus_series import FORGET_MS, Gain, Streams, digest
-from tachograph.forwarders.prometheus_wire import STALE, Family, Series, joined, version_1, version_2
+from tachograph.forwarders.prometheus_wire import STALE, Family, Series, joined, of_instance, version_1, version_2
+from tachograph.forwarders.temporality import latest_ns
 from tachograph.model import Point
 
 ROUTE: Final = "write"
@@ -93,6 +95,10 @@ OPTIONS: tuple[Option, ...] = (
         "Attributes that become labels although they have many values.", 'keep_labels = ["user.id"]',
     ),
     Option("job", "text", "the service", _optional_text, "The label `job` of all series.", 'job = "otel-collector"'),
+    Option(
+        "instance", "text", "this machine's name", _optional_text,
+        "The label `instance` of what is written: all that write to one server need their own.", 'instance = "laptop"',
+    ),
     *destinations.CREDENTIALS,
     Option("tenant", "text", "none", destinations.text, "Sent as X-Scope-OrgID, which Mimir asks for."),
     *destinations.CONNECTION,
@@ -153,6 +159,7 @@ class Prometheus:
         self._is_derived = bool(options.get("derived", True))
         self.feeds: tuple[str, ...] = (POINTS, CALLS, STEPS) if self._is_derived else (POINTS,)
         self._job = str(options.get("job", ""))
+        self._instance = str(options.get("instance", gethostname()))
         self._keep: tuple[str, ...] = options.get("keep_labels", ())
         wanted = STRATEGIES[options.get("names", DEFAULT)]
         other = wanted._replace(has_suffixes=not wanted.has_suffixes)
@@ -190,6 +197,8 @@ class Prometheus:
             gains += ((gain, index) for gain in self._gains(item.record, points, calls))
         if not gains:
             return []
+        for gain, _ in gains:  # one that is ahead would hold up all that add to its series, and end the others
+            gain.time_ns = latest_ns(gain.time_ns, memory)
         gains.sort(key=lambda one: one[0].time_ns)
         order = {index: place for place, (_, index) in enumerate(gains)}  # records in the order of their samples
         streams = Streams(memory)
@@ -235,7 +244,7 @@ class Prometheus:
 
     def send(self, route: str, parts: Sequence[Part]) -> Accepted:
         """Forwarder.send."""
-        return self._write(joined(series for part in parts for series in part.value))
+        return self._write(of_instance(joined(series for part in parts for series in part.value), self._instance))
 
     def probe(self) -> Accepted:
         """Forwarder.probe: a request without a series."""

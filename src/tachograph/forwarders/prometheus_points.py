@@ -85,7 +85,7 @@ class Points:
 
     def _labels(self, point: Point) -> Labels:
         attributes = chosen(point.attributes, self._keep)
-        return tuple(sorted((self.resource_labels(point.source.resource) | self.texts(attributes)).items()))
+        return tuple(sorted((self.texts(attributes) | self.resource_labels(point.source.resource)).items()))
 
     def texts(self, attributes: Mapping[str, Any]) -> dict[str, str]:
         """Attributes as labels."""
@@ -154,6 +154,8 @@ def forget(memory: Memory, now_ns: int) -> None:
 def _fill(made: Gain, point: Point) -> None:
     """The numbers of a point as they came."""
     made.value, made.count, made.sum = _number(point.value), point.count or 0, _number(point.sum)
+    if not math.isfinite(made.sum):  # a total that has taken it in never is a number again
+        made.sum = 0.0
     buckets = point.buckets or {}
     if point.type == "histogram":
         bounds = tuple(float(bound) for bound in buckets.get("bounds") or ())

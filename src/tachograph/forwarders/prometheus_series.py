@@ -253,11 +253,11 @@ class Streams:
 
 
 def labelled(name: str, labels: Labels, more: tuple[str, str] | None) -> Labels:
-    """All labels of a series in order, its name among them."""
-    told = [*labels, ("__name__", name)]
-    if more is not None:
-        told.append(more)
-    return tuple(sorted(told))
+    """All labels of a series in order, its name among them; one that is called as `more` gets another name."""
+    if more is None:
+        return tuple(sorted((*labels, ("__name__", name))))
+    told = ((f"exported_{key}" if key == more[0] else key, value) for key, value in labels)
+    return tuple(sorted((*told, ("__name__", name), more)))
 
 
 def remembered(memory: Memory) -> Iterator[tuple[str, Kept]]:

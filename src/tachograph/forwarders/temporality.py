@@ -15,13 +15,17 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from tachograph.forwarders.contract import Memory
+from tachograph.forwarders.contract import NOW, Memory
 from tachograph.model import Point
 
 DELTA: Final = 1
 CUMULATIVE: Final = 2
 SEEN_MAX: Final = 128  # points of a series that are known again; sources repeat what was just sent
-WRITERS_MAX: Final = 16  # processes that count one series, each from a start of its own
+# Processes that count one series, each from a start of its own: so many that are silent, and more that are not.
+WRITERS_MAX: Final = 16
+BUSY_WRITERS_MAX: Final = 512
+BUSY_NS: Final = 15 * 60 * 1_000_000_000  # since its last point; senders repeat theirs every minute
+AHEAD_NS: Final = 60 * 1_000_000_000  # that the clock of a sender may be before ours
 SIZE_MAX: Final = 160  # buckets of one side of an exponential histogram, as SDKs bound them
 _COUNTED: Final = frozenset(("sum", "histogram", "exponential_histogram"))
 _NO_VALUE: Final = 1  # flag of a point that says only that its series ended
@@ -124,8 +128,7 @@ def _to_delta(point: Point, total: Total, key: str, memory: Memory) -> list[Poin
         told = minus(total, known.total) or total  # smaller than before: it began again
         known.time_ns, known.total = point.time_ns, total
     else:
-        writers.append(Writer(point.start_ns, point.time_ns, total))
-        writers = sorted(writers, key=lambda one: one.time_ns)[-WRITERS_MAX:]
+        writers = _kept([*writers, Writer(point.start_ns, point.time_ns, total)], latest_ns(point.time_ns, memory))
         if not point.start_ns:
             told = None  # nobody knows since when: the first only says where counting begins
     memory.put(key, msgspec.msgpack.encode(writers))
@@ -133,6 +136,13 @@ def _to_delta(point: Point, total: Total, key: str, memory: Memory) -> list[Poin
         return []
     # The extremes of a cumulative point are not those of the time since the last one.
     return [_told(point, replace(told, min=None, max=None), DELTA, since_ns, point.time_ns)]
+
+
+def _kept(writers: list[Writer], now_ns: int) -> list[Writer]:
+    """Those that are remembered: who is forgotten while it goes on would be counted from its start once more."""
+    writers.sort(key=lambda one: one.time_ns)
+    busy = sum(one.time_ns > now_ns - BUSY_NS for one in writers)
+    return writers[-min(max(busy, WRITERS_MAX), BUSY_WRITERS_MAX) :]
 
 
 def summed(series: str, points: Sequence[Point], target: int, memory: Memory) -> Point:
@@ -159,6 +169,12 @@ def summed(series: str, points: Sequence[Point], target: int, memory: Memory) ->
 def forget(series: str, memory: Memory) -> None:
     """Forget a series that has ended; a point of it that still comes begins anew."""
     memory.put(_PREFIX + series, None)
+
+
+def latest_ns(time_ns: int, memory: Memory) -> int:
+    """A record's time, but none that is still to come: then the clock of its sender is wrong."""
+    told = memory.get(NOW)
+    return time_ns if told is None else min(time_ns, int(told) + AHEAD_NS)
 
 
 def forget_old(memory: Memory, now_ns: int) -> None:

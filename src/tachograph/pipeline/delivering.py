@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from tachograph.errors import Busy, ConfigError, Rejected, TachographError
-from tachograph.forwarders.contract import CALLS, STEPS, Accepted, Feed, Forwarder, Item, Part, PendingFeed
+from tachograph.forwarders.contract import CALLS, NOW, STEPS, Accepted, Feed, Forwarder, Item, Part, PendingFeed
 from tachograph.pipeline.doubting import FAILURES_MAX, PROBES_MAX, Doubt, Piece, is_doubtful
 from tachograph.pipeline.progress import Letter, Progress, Remembered, State
 from tachograph.pipeline.windows import Window, Windows
@@ -155,16 +155,19 @@ class Delivery:
         window = self._windows.after(since, self.state.window)
         if window is None:
             return None
-        memory = Remembered(self._progress, self.name)
+        memory = self._memory()
         return _Round(self._read(since, window, memory), memory, window.until, window.records)
 
     def _read(self, since: int, window: Window, memory: Remembered) -> Iterator[list[Item]]:
         feeds = () if window.is_demo else self._feeds  # what nobody did is nobody's to have
         return (some for feed in feeds for some in feed.read(since, window.until, memory))
 
+    def _memory(self) -> Remembered:
+        return Remembered(self._progress, self.name, {NOW: b"%d" % self._clock()})
+
     def _due(self) -> _Round | None:
         """What is ready since nothing more came of it."""
-        until_ns, memory = self._clock() - self._hold_ns, Remembered(self._progress, self.name)
+        until_ns, memory = self._clock() - self._hold_ns, self._memory()
         ready = [f for f in self._feeds if isinstance(f, PendingFeed) and f.is_due(until_ns, memory)]
         if not ready:
             return None
@@ -176,7 +179,7 @@ class Delivery:
         wanted = self._progress.letters(self.name, is_wanted=True, limit=WANTED_MAX)
         if not wanted:
             return None
-        memory = Remembered(self._progress, self.name)
+        memory = self._memory()
         read = (self._read_again(*stretch, memory) for stretch in _stretches(wanted))
         return _Round(chain.from_iterable(read), memory, self.state.cursor, 0, wanted)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -260,17 +260,23 @@ def _letter(letter_id: int, destination: str, is_wanted: int, packed: bytes) -> 
 
 
 class Remembered:
-    """A destination's memory during one round: what is put shows at once and is kept only with the cursor."""
+    """A destination's memory during one round: what is put shows at once and is kept only with the cursor.
 
-    def __init__(self, progress: Progress, name: str) -> None:
+    `told` is in it for this round alone.
+    """
+
+    def __init__(self, progress: Progress, name: str, told: Mapping[str, bytes] | None = None) -> None:
         self._progress = progress
         self._name = name
+        self._told = told or {}
         self.changes: dict[str, bytes | None] = {}
 
     def get(self, key: str) -> bytes | None:
         """Memory.get."""
         if key in self.changes:
             return self.changes[key]
+        if key in self._told:
+            return self._told[key]
         return self._progress.recall(self._name, key)
 
     def put(self, key: str, value: bytes | None) -> None:
