@@ -75,13 +75,13 @@ class Server:
 
 
 @contextmanager
-def prometheus(folder: Path) -> Iterator[Server]:
-    """A server with an empty store, taking remote write."""
+def prometheus(folder: Path, config: str = "{}") -> Iterator[Server]:
+    """A server with an empty store, taking remote write; `config` is what its file says."""
     path = program("prometheus")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (folder / "prometheus.yml").write_text("{}", encoding="utf-8")
+    (folder / "prometheus.yml").write_text(config, encoding="utf-8")
     command = [
         path, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver", "--log.level=error",

@@ -219,6 +219,7 @@ def test_a_board_can_be_imported_and_looked_at(board: Path) -> None:
         assert panel["type"] in ("table", "logs") or panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         for target in panel["targets"]:
             assert target["datasource"] == panel["datasource"], panel["title"]
+            assert not re.search(r"\b(job|instance)\b", target["expr"]), "who scrapes may put its own there"
 
 
 def _gaps(panels: list[dict[str, Any]]) -> list[str]:

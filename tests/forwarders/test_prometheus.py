@@ -327,6 +327,7 @@ def test_what_is_written_says_who_wrote_it() -> None:
 
 def test_a_process_that_names_itself_stays_what_it_is() -> None:
     item = point(5, 10)
+    assert isinstance(item.record, Point)
     item.record.source.resource["service.instance.id"] = "worker-1"
     to = made(keep_labels=("service.instance.id",))
     told = of_instance([series for part in to.convert([item], Notes()) for series in part.value], "laptop")

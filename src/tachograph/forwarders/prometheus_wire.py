@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tachograph.forwarders.prometheus_names import Labels
 
@@ -106,3 +107,17 @@ def joined(series: Iterable[Series]) -> list[Series]:
         else:
             known.samples += one.samples
     return list(found.values())
+
+
+def of_instance(series: Iterable[Series], instance: str) -> list[Series]:
+    """The same series with the label `instance`, "" = without: two that write one series would undo each other's."""
+    if not instance:
+        return list(series)
+    return [replace(one, labels=_with_instance(one.labels, instance)) for one in series]
+
+
+@lru_cache(maxsize=LABELS_KNOWN)
+def _with_instance(labels: Labels, instance: str) -> Labels:
+    """The labels, which may name the process that they are of already."""
+    is_named = any(name == "instance" for name, _ in labels)
+    return labels if is_named else tuple(sorted((*labels, ("instance", instance))))
