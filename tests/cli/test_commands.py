@@ -405,6 +405,9 @@ def test_the_other_examples_parse(command: str) -> None:
         ["usage", "--where", '"no end'],
         ["usage", "--where", "output_tokens>many"],
         ["usage", "--where", "colour=red"],
+        ["usage", "--limit", "-1"],
+        ["sessions", "--limit", "0"],
+        ["search", "a text", "--limit", "²"],
         ["explain", "nothing"],
         ["up", "--content", "some"],
     ],
@@ -416,6 +419,24 @@ def test_what_the_user_got_wrong_is_said_in_a_line(words: list[str], capsys: pyt
     lines = written.err.splitlines()
     assert lines[0].startswith("tachograph: error: ")
     assert all(line.startswith(("tachograph: error: ", "tachograph: try: ")) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["usge"], "tachograph usage"),
+        (["usage", "--sinc", "7d"], "tachograph usage --since"),
+        (["forward", "statu"], "tachograph forward status"),
+        (["otlp", "trace"], "tachograph otlp traces"),
+        (["usage", "--colour"], "tachograph usage --help"),
+        (["nonsense"], "tachograph --help"),
+    ],
+)
+def test_a_wrong_word_gets_the_nearest_right_one(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.splitlines()[1] == f"tachograph: try: {hint}"
 
 
 def test_no_command_gets_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -452,6 +473,27 @@ def test_tables_fit_the_terminal(filled: Path, columns: int, words: list[str]) -
     text = _on_terminal(filled, columns, words, {"NO_COLOR": "1", "TERM": "xterm"})
     assert max(len(line) for line in text.splitlines()) <= columns
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("columns", [30, 80])
+def test_what_is_copied_is_whole_on_every_terminal(filled: Path, columns: int) -> None:
+    plain = {"NO_COLOR": "1", "TERM": "xterm"}
+    assert "export OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY\n" in _on_terminal(
+        filled, columns, ["env"], plain
+    )
+    told = _on_terminal(filled, columns, ["usage"], plain)
+    assert "…" not in told
+    assert "computed from list prices" in " ".join(told.split())
+
+
+def test_models_are_told_apart_on_a_narrow_terminal(filled: Path) -> None:
+    told = _on_terminal(filled, 60, ["usage", "--by", "day,model"], {"NO_COLOR": "1", "TERM": "xterm"})
+    names = {line.split()[1] for line in told.splitlines() if line.startswith("20")}
+    assert {name[:17] for name in names} >= {"claude-sonnet-4-5", "gpt-4o-mini", "gpt-4o-mini-2024-"}
+
+
+def test_an_id_is_found_as_a_narrow_terminal_shows_it(run: Run) -> None:
+    assert run("show", f"{CLAUDE_SESSION[:12]}…") == run("show", CLAUDE_SESSION)
 
 
 def test_colour_is_left_out_where_it_is_not_wanted(filled: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recordings import CAPTURES
 from tachograph.cli import demo, main
 from tachograph.cli.periods import clock
-from tachograph.cli.reading import open_reader, open_sink
+from tachograph.cli.reading import DEMO, open_reader, open_sink
 from tachograph.cli.staging import Stage, newest_ns
 from tachograph.config import load
 from tachograph.model import Batch, Event, Meaning, Source, Span
@@ -55,6 +55,12 @@ def test_it_is_marked_and_cleared_without_a_trace(capsys: pytest.CaptureFixture[
     assert rows and all(row["is_demo"] for row in rows)
     assert {row["project"] for row in rows} <= {"website", "billing", "search", "mobile-app"}
     assert "[demo]" in output(capsys, "sessions")
+    for words in (["usage"], ["usage", "--by", "model"], ["models"], ["tools"], ["show", "last"], ["doctor"]):
+        assert DEMO in output(capsys, *words).splitlines()
+    assert "nothing has arrived yet" in output(capsys, "doctor")
+    told = json.loads(output(capsys, "doctor", "--json"))
+    assert told["is_demo"] and told["arrivals"] == told["findings"] == []
+    assert {one["last_ns"] for one in json.loads(output(capsys, "connect", "--json"))["agents"]} == {None}
     assert output(capsys, "demo", "--clear").startswith("demo cleared: ")
     assert {name: count for name, count in counts(capsys).items() if count} == {}
     with open_reader(load()) as reader:

@@ -49,6 +49,16 @@ def stop(process: subprocess.Popen[str], number: int) -> int:
     return process.returncode
 
 
+def test_a_second_one_says_where_the_first_is(
+    home: Path, server: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = running.find(home)
+    assert where is not None
+    assert main(["up"]) == 2
+    told = capsys.readouterr().err
+    assert f"process {server.pid} runs here already, with its pages at {where.web}" in told
+
+
 def test_the_greeting_says_what_is_where(home: Path) -> None:
     words = [sys.executable, "-m", "tachograph", "up", "--otlp-http", "0", "--otlp-grpc", "off", "--web", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

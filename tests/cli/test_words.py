@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tachograph.cli import formats
 from tachograph.cli.periods import parse
-from tachograph.cli.tables import Column, fit, shorten, width
+from tachograph.cli.tables import Column, fit, folded, shorten, width
 from tachograph.errors import ConfigError
 
 NOW = datetime(2026, 11, 21, 14, 30, tzinfo=UTC)
@@ -106,12 +106,13 @@ def test_shortened_texts_fit(text: str, columns: int) -> None:
     assert width(shown) <= columns
 
 
-COLUMNS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0, 4, 8]), st.integers(1, 60)), min_size=1, max_size=8)
+COLUMN = st.tuples(st.integers(0, 5), st.sampled_from([0, 4, 8]), st.sampled_from([0, 12]), st.integers(1, 60))
+COLUMNS = st.lists(COLUMN, min_size=1, max_size=8)
 
 
 @given(COLUMNS, st.integers(1, 200))
-def test_columns_fit_or_only_what_must_stay_is_left(columns: list[tuple[int, int, int]], available: int) -> None:
-    described = [Column(str(i), False, rank, minimum) for i, (rank, minimum, _) in enumerate(columns)]
+def test_columns_fit_or_only_what_must_stay_is_left(columns: list[tuple[int, int, int, int]], available: int) -> None:
+    described = [Column(str(i), False, *told) for i, (*told, _) in enumerate(columns)]
     widths = [size for *_, size in columns]
     fitted = fit(described, widths, available)
     assert all(0 <= new <= old for new, old in zip(fitted, widths, strict=True))
@@ -120,5 +121,16 @@ def test_columns_fit_or_only_what_must_stay_is_left(columns: list[tuple[int, int
         kept = [(column, size) for column, size in zip(described, fitted, strict=True) if size]
         assert all(column.rank == 0 for column, _ in kept)
         assert all(size <= column.width_min or not column.width_min for column, size in kept)
+    if any(column.rank and size for column, size in zip(described, fitted, strict=True)):
+        for column, old, new in zip(described, widths, fitted, strict=True):
+            assert not new or new >= min(old, column.width_good)  # names are readable as long as others may go
     if sum(widths) + 2 * (len(widths) - 1) <= available:
         assert fitted == widths
+
+
+@given(st.text(st.sampled_from("ab d漢 "), max_size=80), st.integers(1, 40))
+def test_folded_sentences_lose_nothing_and_fit_as_far_as_their_words_do(text: str, columns: int) -> None:
+    lines = folded(text, columns)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    indent = len(text) - len(text.lstrip(" "))
+    assert all(width(line) <= columns or " " not in line[indent:].rstrip(" ") for line in lines)

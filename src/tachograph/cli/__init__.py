@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not words:
             build_parser("").print_help(sys.stderr)
             return YOU
-        arguments = build_parser(words[0]).parse_args(words)
+        arguments = build_parser(words[0]).read(words)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except TachographError as error:
@@ -87,7 +88,7 @@ def say_error(error: TachographError) -> None:
         print(f"tachograph: try: {printable(error.hint)}", file=sys.stderr)
 
 
-def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+def build_parser(only: str | None = None) -> Parser:
     """The parser of all commands; with `only`, the others are named but have no arguments, which is quicker."""
     parser = Parser(
         prog="tachograph",
@@ -132,5 +133,30 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **(kwargs | {"allow_abbrev": False}))
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print."""
-        raise ConfigError(f"command line: {message}", f"{self.prog} --help")
+        """Raise what argparse would print, and name what may have been meant."""
+        raise ConfigError(f"command line: {message}", _meant(self, message) or f"{self.prog} --help")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """As parse_args does; but a flag that a command does not know is told by that command, which lists its own."""
+        found, rest = self.parse_known_args(words)
+        if rest:
+            of = self._commands().get(getattr(found, "command", ""), self)
+            of.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found
+
+    def _commands(self) -> dict[str, Parser]:
+        """The commands below this one."""
+        below = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return dict(below[0]) if below else {}
+
+
+def _meant(parser: Parser, message: str) -> str:
+    """The command, choice or flag that is nearest to a wrong one; nothing where none is near."""
+    from difflib import get_close_matches
+
+    wrong = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: (\S+)", message)
+    if wrong is None:
+        return ""
+    known = [str(one) for action in parser._actions for one in (*(action.choices or ()), *action.option_strings)]
+    near = get_close_matches(wrong[1] or wrong[2], known, 1)
+    return f"{parser.prog} {near[0]}" if near else ""

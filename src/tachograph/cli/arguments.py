@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tachograph.config import Settings, load
 
@@ -13,9 +13,19 @@ if TYPE_CHECKING:
     from tachograph.scan import Condition, Reader
 
 
+_NUMBER_MAX: Final = 1_000_000_000
+
+
 def add_json(parser: argparse._ActionsContainer) -> None:
     """The flag --json."""
     parser.add_argument("--json", action="store_true", help="write JSON")
+
+
+def number(text: str) -> int:
+    """A number of rows, as a flag gives it: 1 or more."""
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= _NUMBER_MAX:
+        raise argparse.ArgumentTypeError(f'got "{text}"; expected a number from 1 to {_NUMBER_MAX:,}')
+    return int(text)
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:

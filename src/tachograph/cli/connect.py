@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tachograph.cli.arguments import add_json, settings
 from tachograph.cli.formats import moment
 from tachograph.cli.periods import add_timezone, timezone_name
-from tachograph.cli.tables import Column, write_json, write_lines, write_table
+from tachograph.cli.tables import Column, write_json, write_lines, write_table, write_whole
 from tachograph.errors import ConfigError, TachographError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             errors.append(error)
             continue
         if not arguments.json:
-            write_lines(_lines(connection, told[-1], arguments))
+            write_whole(_lines(connection, told[-1], arguments))
             if not arguments.undo and not arguments.dry_run:
                 write_lines(_next(connecting.find(connection, where, target), chosen, where))
     if arguments.json and (told or not errors):

@@ -16,7 +16,7 @@ from tachograph.cli import running
 from tachograph.config import Settings, Surroundings, default_home, surroundings
 from tachograph.connections import Connection, State, Target, state
 from tachograph.errors import ConfigError, TachographError
-from tachograph.scan import Agg, Reader, Scan
+from tachograph.scan import Agg, Bucket, Match, Reader, Scan
 
 _USUAL: Final = "http://127.0.0.1:4318"
 _LEVELS: Final = 4  # folders above a program in which its package may say its version
@@ -110,8 +110,9 @@ def newest(settings: Settings) -> Mapping[str, int]:
 
 
 def last_data(reader: Reader) -> Mapping[str, int]:
-    """When the newest session of each agent ended."""
-    rows = reader.scan(Scan("sessions", {"agent": "agent", "last": Agg("max", "end_ns")}, group_by=("agent",))).rows()
+    """When the newest session of each agent ended; what the demo shows is nobody's."""
+    wanted: dict[str, str | Agg | Bucket] = {"agent": "agent", "last": Agg("max", "end_ns")}
+    rows = reader.scan(Scan("sessions", wanted, (Match("is_demo", "=", False),), group_by=("agent",))).rows()
     return {row["agent"]: row["last"] for row in rows if row["last"]}
 
 

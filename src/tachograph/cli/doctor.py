@@ -27,13 +27,13 @@ _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")
 EXAMPLES = ("tachograph doctor", "tachograph doctor --json")
 
 _COLUMNS = (
-    Column("service", width_min=12),
+    Column("service", width_min=12, width_good=22),
     Column("agent", rank=2),
     Column("signal"),
     Column("records", True),
     Column("first", rank=3),
     Column("last"),
-    Column("understood as", rank=1, width_min=8),
+    Column("understood as", rank=1, width_min=8, width_good=13),
 )
 
 
@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; 1 where there are any."""
     from tachograph import questions
-    from tachograph.cli.reading import open_reader
+    from tachograph.cli.reading import demo_told, open_reader
 
     chosen = settings(arguments)
     zone = questions.zone_of(timezone_name(arguments))
@@ -62,15 +62,18 @@ def run(arguments: argparse.Namespace) -> int:
             for one in agents
             if one.state.is_connected
         }
+        demo = demo_told(reader)
+    if demo:  # it is there only as long as nothing real has come
+        arrived, missing, firsts = [], [], dict.fromkeys(firsts)
     if arguments.json:
-        more = {"connections": _connections(agents, firsts), "files": files}
+        more = {"is_demo": bool(demo), "connections": _connections(agents, firsts), "files": files}
         write_json(_as_json(str(chosen.home), found, arrived, missing) | more)
         return 1 if missing else 0
     write_lines([f"home    {chosen.home}", f"server  {_server(found)}", ""])
     if arrived:
         write_table(_COLUMNS, [row for arrival in arrived for row in _rows(arrival, zone)])
     else:
-        write_lines(["nothing has arrived yet"])
+        write_lines(["nothing has arrived yet", *demo])
     if files:
         write_lines([""])
         write_table(file_states.COLUMNS, list(file_states.rows(files, found, zone)))

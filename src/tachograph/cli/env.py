@@ -6,7 +6,7 @@ import argparse
 
 from tachograph.cli import running
 from tachograph.cli.arguments import add_json, settings
-from tachograph.cli.tables import write_json, write_lines
+from tachograph.cli.tables import write_json, write_whole
 from tachograph.config import Settings
 from tachograph.errors import ConfigError
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(told)
     else:
-        write_lines(lines(told, arguments.shell))
+        write_whole(lines(told, arguments.shell))
     return 0
 
 

@@ -104,9 +104,17 @@ def _reasons(told: Mapping[str, Any], letters: Mapping[str, str]) -> Iterator[st
 
 
 def _field(field: Mapping[str, Any], letters: Mapping[str, str], zone: tzinfo) -> list[str]:
-    others = ", ".join(f"{letters[o['report_id']]} {_value(field['field'], o['value'], zone)}" for o in field["others"])
+    others = ", ".join(f"{letters[o['report_id']]} {_other(field, o['value'], zone)}" for o in field["others"])
     source = letters.get(field["report_id"], "all" if not field["others"] else "merged")
     return [field["field"], _value(field["field"], field["value"], zone), source, others]
+
+
+def _other(field: Mapping[str, Any], value: Any, zone: tzinfo) -> str:
+    """What another report says: a time as far as it is another, as both are mostly of the same second."""
+    if field["field"] in ("start_ns", "end_ns") and value and field["value"]:
+        apart_ns = value - field["value"]
+        return f"{duration(abs(apart_ns))} {'later' if apart_ns > 0 else 'earlier'}"
+    return _value(field["field"], value, zone)
 
 
 def _value(name: str, value: Any, zone: tzinfo) -> str:

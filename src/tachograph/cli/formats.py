@@ -22,6 +22,11 @@ def count(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
 
 
+def plural(number: int, word: str) -> str:
+    """A number of things: 1 call, 2,000 calls."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
 def usd(value: float | None, is_short: bool = False) -> str:
     """An amount with as many digits as it takes to see it: $12.34, $0.0123."""
     if value is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tachograph.cli.arguments import add_json, add_where, conditions, settings
-from tachograph.cli.formats import count, duration, nanousd, usd
+from tachograph.cli.formats import count, duration, nanousd, plural, usd
 from tachograph.cli.periods import add_period, period, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
 
@@ -15,7 +15,7 @@ EXAMPLES = ("tachograph models --since 7d", "tachograph models --where agent:cod
 
 # Heading and rank, and how a row is written there; what a narrow terminal can do without goes first.
 _COLUMNS: tuple[tuple[Column, Callable[[Mapping[str, Any]], str]], ...] = (
-    (Column("model", width_min=12), lambda row: row["model"] or "-"),
+    (Column("model", width_min=12, width_good=20), lambda row: row["model"] or "-"),
     (Column("calls", True), lambda row: count(row["calls"])),
     (Column("failed", True, 3), lambda row: count(row["failed_calls"])),
     (Column("p50", True), lambda row: duration(row["p50_ns"])),
@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print each model's figures, and which of them answered instead of another."""
     from tachograph import questions
-    from tachograph.cli.reading import open_reader
+    from tachograph.cli.reading import demo_told, open_reader
     from tachograph.questions.performance import fallbacks, performance
 
     since, until = period(arguments, questions.zone_of(timezone_name(arguments)))
@@ -48,11 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
         where = conditions(reader, arguments.where, "calls")
         rows = performance(reader, "model", since, until, where)
         switched = fallbacks(reader, since, until, where)
+        demo = demo_told(reader)
     if arguments.json:
         write_json({"models": rows, "fallbacks": switched})
     elif rows:
         write_table([column for column, _ in _COLUMNS], [[cell(row) for _, cell in _COLUMNS] for row in rows])
-        write_lines(_notes(switched))
+        write_lines([*_notes(switched), *demo])
     else:
         write_lines(["no model calls; tachograph doctor says what arrives"])
     return 0
@@ -70,6 +71,6 @@ def _notes(switched: list[dict[str, Any]]) -> list[str]:
     """Which models answered instead of the ones asked for."""
 
     def told(row: Mapping[str, Any]) -> str:
-        return f"{count(row['calls'])} calls asked for {row['requested']} were answered by {row['served']}"
+        return f"{plural(row['calls'], 'call')} for {row['requested']}: answered by {row['served']}"
 
     return [told(row) for row in switched]

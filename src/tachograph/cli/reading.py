@@ -13,13 +13,14 @@ from tachograph.cli import running
 from tachograph.cli.periods import clock
 from tachograph.config import Settings
 from tachograph.model import Batch
-from tachograph.scan import Reader
+from tachograph.scan import Agg, Match, Reader, Scan
 from tachograph.store import relayed
 
 if TYPE_CHECKING:
     from tachograph.pricing import Prices
     from tachograph.store.contract import Store
 
+DEMO: Final = "demo data: gone as soon as real data comes, or with tachograph demo --clear"
 _PRICES_FILE: Final = "prices.toml"  # in the home: what the operator pays, where it is not the list price
 
 
@@ -64,6 +65,13 @@ def open_reader(settings: Settings, is_settled: bool = True) -> Iterator[Reader]
         if is_settled:
             _settle(store, _prices(settings))
         yield store
+
+
+def demo_told(reader: Reader) -> list[str]:
+    """The line that a command ends with whose numbers are the demo's; none where they are real."""
+    where = (Match("is_demo", "=", True),)
+    found = reader.scan(Scan("sessions", {"n": Agg("count")}, where)).data["n"][0]
+    return [DEMO] if found else []
 
 
 def _settle(store: Store, prices: Prices) -> None:

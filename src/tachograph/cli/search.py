@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tachograph.cli.arguments import add_json, settings
+from tachograph.cli.arguments import add_json, number, settings
 from tachograph.cli.formats import moment
 from tachograph.cli.periods import add_timezone, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
@@ -22,7 +22,7 @@ _COLUMNS = (
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `search`."""
     parser.add_argument("text", help="what to look for, in any case of letters")
-    parser.add_argument("--limit", metavar="N", type=int, default=20, help="at most N texts (default: 20)")
+    parser.add_argument("--limit", metavar="N", type=number, default=20, help="at most N texts (default: 20)")
     add_timezone(parser)
     add_json(parser)
 

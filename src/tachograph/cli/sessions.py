@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tachograph.cli.arguments import add_json, add_where, conditions, settings
+from tachograph.cli.arguments import add_json, add_where, conditions, number, settings
 from tachograph.cli.formats import count, duration, moment, nanousd
 from tachograph.cli.periods import add_period, period, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_period(parser)
     add_where(parser)
     parser.add_argument("--sort", choices=list(_ORDERS), default="newest", help="by what (default: newest)")
-    parser.add_argument("--limit", metavar="N", type=int, default=30, help="at most N (default: 30)")
+    parser.add_argument("--limit", metavar="N", type=number, default=30, help="at most N (default: 30)")
     add_json(parser)
 
 

@@ -8,7 +8,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from tachograph.cli.arguments import add_json, settings
-from tachograph.cli.formats import count, duration, moment, nanousd, printable
+from tachograph.cli.formats import count, duration, moment, nanousd, plural, printable
 from tachograph.cli.periods import add_timezone, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
 
@@ -96,6 +96,8 @@ def _branches(node: Node, below: str, with_noise: bool) -> list[tuple[str, str, 
 
 
 def _heading(kind: str, tree: Tree, row: dict[str, Any] | None, zone: tzinfo) -> list[str]:
+    from tachograph.cli.reading import DEMO
+
     told = row or {}
     facts = [told.get(name) or "" for name in ("agent", "project", "branch")]
     when = moment(tree.root.start_ns, zone)
@@ -106,15 +108,15 @@ def _heading(kind: str, tree: Tree, row: dict[str, Any] | None, zone: tzinfo) ->
     if told.get("title"):
         lines.append(f"“{told['title']}”")
     if told.get("is_demo"):
-        lines.append("demo data: gone as soon as real data comes, or with tachograph demo --clear")
+        lines.append(DEMO)
     return lines
 
 
 def _total(tree: Tree) -> list[str]:
     totals = tree.root.totals
-    words = [f"{totals.calls} calls"]
+    words = [plural(totals.calls, "call")]
     words += [f"{totals.failed_calls} failed"] if totals.failed_calls else []
-    words += [f"{totals.tool_runs} tools"] if totals.tool_runs else []
+    words += [plural(totals.tool_runs, "tool")] if totals.tool_runs else []
     words += [f"{totals.unknown_calls} partial"] if totals.unknown_calls else []
     words += [f"{totals.unpriced_calls} unpriced"] if totals.unpriced_calls else []
     costs = [cost for cost in (totals.cost_nanousd, totals.notional_nanousd) if cost is not None]

@@ -6,7 +6,7 @@ import argparse
 import csv
 import sys
 
-from tachograph.cli.arguments import add_json, settings
+from tachograph.cli.arguments import add_json, number, settings
 from tachograph.cli.formats import text
 from tachograph.cli.tables import Column, write_json, write_table
 from tachograph.errors import QueryError
@@ -22,7 +22,7 @@ _LIMIT = 1000
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `sql`."""
     parser.add_argument("query", help="the query, or - to read it from stdin")
-    parser.add_argument("--limit", metavar="N", type=int, default=_LIMIT, help=f"at most N rows (default: {_LIMIT})")
+    parser.add_argument("--limit", metavar="N", type=number, default=_LIMIT, help=f"at most N rows (default: {_LIMIT})")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="write CSV")
     add_json(form)

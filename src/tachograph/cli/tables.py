@@ -12,6 +12,7 @@ from tachograph.cli.formats import printable
 
 _GAP: Final = "  "
 _ELLIPSIS: Final = "…"
+_TYPED: Final = "    "  # what begins with it is a line to copy
 _COLUMNS_UNKNOWN: Final = 100  # of a terminal that does not say how wide it is
 
 
@@ -19,13 +20,15 @@ class Column(NamedTuple):
     """A column: its heading, whether it holds numbers, and how it gives way in a narrow terminal.
 
     Columns with the highest `rank` go first, rank 0 stays; a column with `width_min` is shortened down to that before
-    any goes.
+    any goes. One with `width_good` is shortened below that only when no other may go: what it tells apart would look
+    the same.
     """
 
     heading: str
     is_number: bool = False
     rank: int = 0
     width_min: int = 0
+    width_good: int = 0
 
 
 def write_json(value: Any) -> None:
@@ -52,11 +55,38 @@ def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], footer
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Write lines of text, cut at the edge of a terminal."""
+    """Write sentences, folded between words in a terminal; what is indented far is there to be copied, and whole."""
+    limit = terminal_width() if sys.stdout.isatty() else None
+    for line in lines:
+        shown = printable(line)
+        is_folded = limit is not None and not shown.startswith(_TYPED)
+        sys.stdout.write("\n".join(folded(shown, limit) if is_folded and limit else [shown]) + "\n")
+
+
+def write_whole(lines: Iterable[str]) -> None:
+    """Write lines that are copied or run: nothing is cut or folded, however narrow the terminal is."""
+    sys.stdout.writelines(printable(line) + "\n" for line in lines)
+
+
+def write_cut(lines: Iterable[str]) -> None:
+    """Write lines of which many follow each other, each cut at the edge of a terminal."""
     limit = terminal_width() if sys.stdout.isatty() else None
     for line in lines:
         shown = printable(line)
         sys.stdout.write((shorten(shown, limit) if limit else shown) + "\n")
+
+
+def folded(text: str, columns: int) -> list[str]:
+    """The text in lines that fit, broken at blanks only: an id or an address that is longer than that stays whole."""
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    lines = [""]
+    for word in text[len(indent) :].split(" "):
+        begun = lines[-1]
+        if begun and width(f"{indent}{begun} {word}") > columns:
+            lines.append(word)
+        else:
+            lines[-1] = f"{begun} {word}" if begun else word
+    return [indent + line for line in lines]
 
 
 def terminal_width() -> int:
@@ -68,26 +98,26 @@ def fit(columns: Sequence[Column], widths: Sequence[int], available: int) -> lis
     """Widths that fit: flexible columns get shorter first, then columns are left out (0), the highest rank first."""
     fitted = list(widths)
     while True:
-        excess = sum(w + len(_GAP) for w in fitted if w) - len(_GAP) - available
-        if excess <= 0:
-            return fitted
-        for i in _widest_first(columns, fitted):
-            cut = min(excess, fitted[i] - max(columns[i].width_min, 1))
-            fitted[i] -= cut
-            excess -= cut
+        excess = _cut(fitted, [max(column.width_min, column.width_good) for column in columns], available)
         if excess <= 0:
             return fitted
         droppable = [i for i, column in enumerate(columns) if fitted[i] and column.rank]
         if not droppable:
+            _cut(fitted, [column.width_min for column in columns], available)
             return fitted
         fitted[max(droppable, key=lambda i: (columns[i].rank, i))] = 0
         # What gave way may have its room back.
         fitted = [w if kept else 0 for w, kept in zip(widths, fitted, strict=True)]
 
 
-def _widest_first(columns: Sequence[Column], widths: Sequence[int]) -> list[int]:
-    flexible = [i for i, column in enumerate(columns) if column.width_min and widths[i] > column.width_min]
-    return sorted(flexible, key=lambda i: -widths[i])
+def _cut(widths: list[int], least: Sequence[int], available: int) -> int:
+    """Shorten those that have a least width, the widest first; how much is too much even then."""
+    excess = sum(w + len(_GAP) for w in widths if w) - len(_GAP) - available
+    for i in sorted((i for i, w in enumerate(widths) if least[i] and w > least[i]), key=lambda i: -widths[i]):
+        cut = max(0, min(excess, widths[i] - least[i]))
+        widths[i] -= cut
+        excess -= cut
+    return excess
 
 
 def _line(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int]) -> str:

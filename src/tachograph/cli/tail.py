@@ -13,7 +13,7 @@ from tachograph.cli import running
 from tachograph.cli.arguments import settings
 from tachograph.cli.formats import clock_time, count, duration, nanousd
 from tachograph.cli.periods import add_timezone, timezone_name
-from tachograph.cli.tables import write_lines
+from tachograph.cli.tables import write_cut
 from tachograph.errors import ConfigError, TachographError
 from tachograph.scan import Agg, Match, Reader, Scan
 
@@ -135,7 +135,7 @@ def _write(rows: Iterable[dict[str, Any]], zone: tzinfo, as_json: bool) -> None:
         for row in rows:
             sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
     else:
-        write_lines(_line(row, zone) for row in rows)
+        write_cut(_line(row, zone) for row in rows)
     sys.stdout.flush()
 
 

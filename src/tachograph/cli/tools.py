@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tachograph.cli.arguments import add_json, add_where, conditions, settings
+from tachograph.cli.arguments import add_json, add_where, conditions, number, settings
 from tachograph.cli.formats import count, duration, size
 from tachograph.cli.periods import add_period, period, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
@@ -25,13 +25,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", metavar="NAME", choices=tuple(_BY), default="tool", help=f"one of {', '.join(_BY)}")
     add_period(parser)
     add_where(parser)
-    parser.add_argument("--limit", metavar="N", type=int, help="only the first N rows")
+    parser.add_argument("--limit", metavar="N", type=number, help="only the first N rows")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tools, the most used first."""
-    from tachograph.cli.reading import open_reader
+    from tachograph.cli.reading import demo_told, open_reader
     from tachograph.questions import zone_of
     from tachograph.questions.tools import during, tools
 
@@ -40,10 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     with open_reader(settings(arguments)) as reader:
         where = (*conditions(reader, arguments.where, "tool_runs"), *during(since, until))
         rows = tools(reader, where, by)[: arguments.limit]
+        demo = demo_told(reader)
     if arguments.json:
         write_json(rows)
     elif rows:
-        write_table([Column(arguments.by, width_min=8), *_COLUMNS], [_cells(row, by) for row in rows])
+        write_table([Column(arguments.by, width_min=8, width_good=20), *_COLUMNS], [_cells(row, by) for row in rows])
+        write_lines(demo)
     else:
         write_lines(["no tool runs; tachograph doctor says what arrives"])
     return 0

@@ -11,6 +11,7 @@ from tachograph import __version__
 from tachograph.cli import running
 from tachograph.cli.tables import write_lines
 from tachograph.config import SETTINGS, Settings, load, origins
+from tachograph.errors import ConfigError
 from tachograph.telemetry import say
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     flags = {setting.name: getattr(arguments, setting.name) for setting in SETTINGS}
     settings = load(flags)
     running.take_over(settings.home)
+    _refuse_second(settings)
     file = settings.home / running.FILE_NAME
 
     def ready(started: Server) -> None:
@@ -58,6 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         running.withdraw(file)
     return 0
+
+
+def _refuse_second(settings: Settings) -> None:
+    """Say where the server is that runs on this home already; what else may have it, opening the store says."""
+    found = running.find(settings.home)
+    if found is not None and not found.is_relay:
+        what = f"{settings.home}: process {found.pid} runs here already, with its pages at {found.web}"
+        raise ConfigError(what, "open them, stop that process, or give this one another folder: --home FOLDER")
 
 
 def _say_left_behind(settings: Settings, started: Server) -> None:

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from tachograph.cli.arguments import add_json, add_where, conditions, settings
-from tachograph.cli.formats import count, usd
+from tachograph.cli.arguments import add_json, add_where, conditions, number, settings
+from tachograph.cli.formats import count, plural, usd
 from tachograph.cli.periods import add_period, period, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
 
@@ -26,6 +26,7 @@ _COUNTERS = {
     "cost_usd": Column("cost", True),
     "unpriced_calls": Column("unpriced", True, 5),
 }
+_NAME = 18  # columns of a name, by which models are told apart
 _ALWAYS = ("calls", "input_tokens", "output_tokens", "cost_usd")
 _KINDS = {
     "cost_billed_usd": "billed by the provider",
@@ -43,14 +44,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", metavar="NAMES", default="", help=f"one or more, with commas, of {names}")
     add_period(parser)
     add_where(parser)
-    parser.add_argument("--limit", metavar="N", type=int, help="only the first N rows")
+    parser.add_argument("--limit", metavar="N", type=number, help="only the first N rows")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the usage."""
     from tachograph import questions
-    from tachograph.cli.reading import open_reader
+    from tachograph.cli.reading import demo_told, open_reader
 
     timezone = timezone_name(arguments)
     since, until = period(arguments, questions.zone_of(timezone))
@@ -58,29 +59,30 @@ def run(arguments: argparse.Namespace) -> int:
     with open_reader(settings(arguments)) as reader:
         where = conditions(reader, arguments.where, "calls")
         answer = questions.usage(reader, by, since, until, where, timezone)
+        demo = demo_told(reader)
     answer["rows"] = answer["rows"][: arguments.limit]
     if arguments.json:
         write_json(answer)
     else:
-        _print(answer)
+        _print(answer, demo)
     return 0
 
 
-def _print(answer: Mapping[str, Any]) -> None:
+def _print(answer: Mapping[str, Any], demo: list[str]) -> None:
     totals, rows = answer["totals"], answer["rows"]
     if not totals["calls"] and not totals["failed_calls"]:
         write_lines(["no model calls; tachograph doctor says what arrives"])
         return
     shown = [name for name in _COUNTERS if name in _ALWAYS or totals[name]]
     names = answer["by"]
-    columns = [Column(name, width_min=8) for name in names] + [_COUNTERS[name] for name in shown]
+    columns = [Column(name, width_min=8, width_good=_NAME) for name in names] + [_COUNTERS[name] for name in shown]
     body = [[str(row[name]) or "-" for name in names] + _cells(row, shown) for row in rows]
     footer = _cells(totals, shown)
     if names:
         write_table(columns, body, ["total", *[""] * (len(names) - 1), *footer])
     else:
         write_table(columns, [footer])
-    write_lines(_notes(totals))
+    write_lines([*_notes(totals), *demo])
 
 
 def _cells(row: Mapping[str, Any], names: list[str]) -> list[str]:
@@ -92,9 +94,9 @@ def _notes(totals: Mapping[str, Any]) -> list[str]:
     parts = [f"{usd(totals[key])} {words}" for key, words in _KINDS.items() if totals[key]]
     notes = ["cost: " + "; ".join(parts)] if parts else []
     if totals["unpriced_calls"]:
-        notes.append(f"unpriced: {totals['unpriced_calls']} calls have no known price and are not in the cost")
+        calls = plural(totals["unpriced_calls"], "call")
+        notes.append(f"unpriced: {calls} of unknown price or tokens, not in the cost")
     if totals["partial"]:
-        notes.append(
-            f"partial: {totals['partial']} calls do not tell all their tokens, or their source may have lost others"
-        )
+        calls = plural(totals["partial"], "call")
+        notes.append(f"partial: {calls} without all their tokens, or from a source that may have lost others")
     return notes

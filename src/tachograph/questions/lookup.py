@@ -158,6 +158,7 @@ def find(reader: Reader, text: str, kinds: Sequence[str] = tuple(_KINDS)) -> Fou
 
     Raises QueryError where nothing or more than one thing is meant.
     """
+    text = text.rstrip("…")  # as a narrow terminal shows an id
     if text == "last":
         return _newest(reader, kinds)
     for exact in (True, False):
