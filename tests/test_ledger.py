@@ -213,6 +213,17 @@ def test_a_failure_told_later_is_not_made_up_a_second_time(tmp_path: Path) -> No
     assert sorted((row["reports"], row["status"]) for row in kept) == [(["l1"], "failed"), (["s1"], "ok")]
 
 
+def test_a_failure_of_nobody_is_no_attempt_of_another() -> None:
+    """Calls without session and trace have nothing in common."""
+    told = [
+        Report(f"t{n}", "transcript", 30, start_ns=START, end_ns=START + SECOND, meaning=meaning)
+        for n, meaning in enumerate(
+            [Meaning(is_call=True, is_error=True, response_id="a"), Meaning(is_call=True, failed_attempts=1)]
+        )
+    ]
+    assert sorted(call.status for call in calls_of(told, {}, {})) == ["failed", "failed", "ok"]
+
+
 def test_a_loop_that_sends_the_same_request_again_is_counted_each_time() -> None:
     def at(report_id: str, origin: str, second: int) -> Report:
         told = call_report(report_id, origin, usage=Usage(100, 0, 0, 0, 5))

@@ -55,14 +55,19 @@ def calls_of(reports: Collection[Report], sessions: dict[str, str], parents: dic
     calls = [call_of(cluster, sessions) for cluster in match(reports, sessions, parents)]
     failed: dict[str, list[Call]] = defaultdict(list)
     for call in calls:
-        if call.status != "ok":
-            failed[call.meaning.session_id or call.trace_id].append(call)
+        if call.status != "ok" and _place(call):
+            failed[_place(call)].append(call)
     return calls + [
         earlier
         for call in calls
         if call.meaning.failed_attempts
-        for earlier in attempts(call, failed[call.meaning.session_id or call.trace_id])
+        for earlier in attempts(call, failed.get(_place(call), []))
     ]
+
+
+def _place(call: Call) -> str:
+    """Within what the attempts of a call are told of; "" = nowhere."""
+    return call.meaning.session_id or call.trace_id
 
 
 def _session(told: Report, traces: dict[str, str]) -> str:
