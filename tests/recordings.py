@@ -9,6 +9,7 @@ from typing import Any
 
 from tachograph import ledger, redaction, registry
 from tachograph.cli.recordings import parts_of, read
+from tachograph.errors import ConfigError
 from tachograph.model import Batch
 
 CAPTURES = Path(__file__).parent / "data" / "captures"
@@ -23,6 +24,17 @@ def requests(folder: Path) -> Iterator[Batch]:
 def transcripts(folder: Path) -> Iterator[Batch]:
     """The batches of all transcripts of a set that somebody knows to read."""
     return (batch for part in parts_of([folder]) if not part.signal for batch in read(part))
+
+
+def everything(name: str, mode: str = "redacted") -> list[Batch]:
+    """All requests and transcripts of a set, after all stages of the road in; a set may have either or both."""
+    found: list[Batch] = []
+    for source in (requests, transcripts):
+        try:
+            found += [prepared(batch, mode) for batch in source(CAPTURES / name)]
+        except ConfigError:
+            continue  # nothing was recorded this way
+    return found
 
 
 def prepared(batch: Batch, mode: str = "redacted") -> Batch:

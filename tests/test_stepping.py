@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,16 +11,17 @@ import pytest
 from msgspec import to_builtins
 
 from fillings import NOON, SECOND, Filling, price
-from recordings import CAPTURES, MANIFEST, prepared, requests, transcripts
+from notes import Notes
+from recordings import MANIFEST, everything
 from tachograph import ledger
 from tachograph.destinations import Destination
-from tachograph.errors import ConfigError
 from tachograph.forwarders.contract import AGAIN, Item, Step
 from tachograph.model import MODEL_CALL, PROMPT, TOOL_RUN, Batch, Content, Event, Meaning, Span, Usage
 from tachograph.pipeline.feeding import Calls
 from tachograph.pipeline.gathering import Gathered
 from tachograph.pipeline.placing import KEEP_NS
 from tachograph.pipeline.stepping import Steps
+from tachograph.pipeline.telling import LEFT_OUT, STEP_BYTES_MAX
 from tachograph.pipeline.waiting import GROWN, LONG_RECORDS, QUIET_NS, WAIT_NS_MAX, WAIT_NS_PER_RECORD, Waiting
 from tachograph.scan import Agg, Any_, Columns, Field, Match, Scan
 from tachograph.store.contract import Store
@@ -29,19 +30,6 @@ from tachograph.tree import session_tree
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 USED = Usage(input_uncached=10, output=7)
-
-
-class Notes(dict[str, bytes]):
-    """A memory that forgets nothing."""
-
-    def put(self, key: str, value: bytes | None) -> None:
-        if value is None:
-            self.pop(key, None)
-        else:
-            self[key] = value
-
-    def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]
-        return sorted(key for key in self if key.startswith(prefix))
 
 
 class Bench:
@@ -295,13 +283,21 @@ def test_a_long_history_is_told_with_its_newest_messages(bench: Bench) -> None:
     found = [message["parts"][0]["content"][:6] for message in told[0].input_messages]
     assert 80 < len(found) < 110
     assert found == [f"{n:06d}" for n in range(300 - len(found), 300)]
+    assert told[0].left_out == 300 - len(found)
 
 
-def of(name: str, source: Callable[[Path], Iterator[Batch]]) -> list[Batch]:
-    try:
-        return [prepared(batch, "full") for batch in source(CAPTURES / name)]
-    except ConfigError:
-        return []  # nothing was recorded this way
+def test_a_text_that_is_too_much_costs_no_other_and_is_said(bench: Bench) -> None:
+    much = "y" * (STEP_BYTES_MAX + 1)
+    call, tool, asked = bench.call(2, 1), bench.span(3, TOOL_RUN, 1, tool_name="bash"), bench.span(1, PROMPT)
+    call.contents = [Content("output", "out", [much]), Content("input", "in", ['{"role":"user","content":"hi"}'], True)]
+    tool.contents = [Content("arguments", "arguments", ["ls"]), Content("result", "result", [much])]
+    asked.contents = [Content("prompt", "prompt", [much])]
+    bench.done()
+    by_role = {one.role: one for one in bench.told()}
+    assert by_role[MODEL_CALL].input_messages and by_role[MODEL_CALL].left_out == 0
+    assert by_role[MODEL_CALL].output_messages[0]["parts"][0]["content"] == LEFT_OUT
+    assert (by_role[TOOL_RUN].arguments, by_role[TOOL_RUN].result) == ("ls", LEFT_OUT)
+    assert by_role[PROMPT].prompt == LEFT_OUT
 
 
 @pytest.mark.parametrize(
@@ -310,7 +306,7 @@ def of(name: str, source: Callable[[Path], Iterator[Batch]]) -> list[Batch]:
 def test_every_call_and_tool_run_of_a_recording_is_told_once(name: str, tmp_path: Path) -> None:
     with closing(Bench(tmp_path / "store")) as bench:
         told: list[Step] = []
-        batches = [*of(name, requests), *of(name, transcripts)]
+        batches = everything(name, "full")
         for at in range(0, len(batches), 10):  # some at once, so that steps come in several windows
             bench.store.commit(batches[at : at + 10])
             while ledger.settle(bench.store, price):
@@ -480,7 +476,7 @@ def filled(bench: Bench) -> list[str]:
     """Sessions of several recordings, those of traces and of sub-agents among them."""
     made = [name for name in sorted(MANIFEST) if not name.startswith(("pi-spool-073", "pi-spool-15"))]
     for name in made[:: max(1, len(made) // 12)]:
-        bench.store.commit([*of(name, requests), *of(name, transcripts)])
+        bench.store.commit(everything(name, "full"))
     for number in range(20, 30):
         bench.filling.call(trace_id=f"{number:032x}", usage=USED)
     bench.span(1, PROMPT)

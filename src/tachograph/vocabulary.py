@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from tachograph.model import Usage
 
 # What sources count of a model call; the parts of model.Usage before they are made disjoint.
@@ -158,6 +160,16 @@ def text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def decoded(text: str) -> Any:
+    """The value of a JSON text, of an object or a list; every other text itself."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return text
 
 
 def tokens(given: Mapping[str, Any], is_input_inclusive: bool, is_output_inclusive: bool) -> Usage | None:

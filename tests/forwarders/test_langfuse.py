@@ -19,6 +19,7 @@ from langfuse._client.constants import ObservationTypeLiteral, get_observation_t
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from fillings import NOON, SECOND
+from notes import Notes
 from sink import Reply, Request, Sink
 from tachograph import destinations
 from tachograph.config import Placed
@@ -26,7 +27,7 @@ from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import langfuse
 from tachograph.forwarders.contract import Accepted, Item, Step
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, ROLES, TOOL_RUN, TURN
-from told import CALL, SESSION, TRACE, Notes, golden, items, recorded, step
+from told import CALL, SESSION, TRACE, golden, items, recorded, step
 
 PUBLIC, SECRET = "pk-lf-1", "sk-lf-canary-0123456789"
 KEYS = {"public_key": PUBLIC, "secret_key": SECRET}

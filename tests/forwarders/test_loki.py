@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fillings import NOON, SECOND
+from notes import Notes
 from recordings import CAPTURES, prepared, requests
 from sink import Reply, Sink
 from tachograph.destinations import Destination
@@ -17,7 +18,7 @@ from tachograph.forwarders import loki, prometheus
 from tachograph.forwarders.contract import Item
 from tachograph.forwarders.loki import LINE_BYTES, METADATA_MAX, Loki
 from tachograph.model import Event, Meaning, Source
-from told import CALL, Notes, golden
+from told import CALL, golden
 
 SOURCE = Source({"service.name": "claude-code", "service.version": "2", "deployment.environment.name": "prod"})
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fillings import price
+from notes import Notes
 from recordings import CAPTURES, prepared, requests, transcripts
 from tachograph import ledger, otlp_messages
 from tachograph.destinations import Destination
@@ -39,22 +40,6 @@ SETS = (
     "pi-spool-087-rpc",
 )
 CUT_CHARS = 200  # of a text in a golden wire
-
-
-class Notes:
-    """A memory that forgets nothing."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-
-    def get(self, key: str) -> bytes | None:
-        return self.kept.get(key)
-
-    def put(self, key: str, value: bytes | None) -> None:
-        self.kept[key] = value or b""
-
-    def keys(self, prefix: str) -> list[str]:
-        return sorted(key for key in self.kept if key.startswith(prefix))
 
 
 def step(**also: Any) -> Step:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from posthog.ai.types import FormattedMessage
 from posthog.request import AI_EVENTS_ENDPOINT, EVENTS_ENDPOINT, determine_server_host
 
+from notes import Notes
 from sink import Reply, Request, Sink
 from tachograph import __version__, destinations
 from tachograph.config import Placed
@@ -23,7 +24,7 @@ from tachograph.errors import Busy, ConfigError, Rejected
 from tachograph.forwarders import posthog as forwarders_posthog
 from tachograph.forwarders.contract import Accepted, Item, Step
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, ROLES, TOOL_RUN, TURN
-from told import CALL, SESSION, TRACE, Notes, golden, items, recorded, step
+from told import CALL, SESSION, TRACE, golden, items, recorded, step
 
 KEY = "phc_canary0123456789"
 

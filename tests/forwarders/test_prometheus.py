@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fillings import NOON, SECOND
+from notes import Notes
 from remote_write import VERSION_1, VERSION_2
 from sink import Reply, Request, Sink
 from tachograph.destinations import Destination
@@ -26,7 +27,7 @@ from tachograph.forwarders.prometheus_series import STEP_MS, remembered
 from tachograph.forwarders.prometheus_text import exposed
 from tachograph.forwarders.prometheus_wire import STALE, Family, Series, of_instance, version_1, version_2
 from tachograph.model import TOOL_RUN, Point, Source
-from told import CALL, Notes, golden, items, recorded, step
+from told import CALL, golden, items, recorded, step
 
 Labels = tuple[tuple[str, str], ...]
 

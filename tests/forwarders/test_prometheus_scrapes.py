@@ -7,12 +7,13 @@ import re
 import pytest
 
 from fillings import NOON, SECOND
+from notes import Notes
 from tachograph.destinations import Destination
 from tachograph.forwarders import prometheus
 from tachograph.forwarders.contract import Item
 from tachograph.forwarders.prometheus_scrapes import SCRAPERS_MAX, Scrapes
 from tachograph.model import Point, Source
-from told import CALL, Notes
+from told import CALL
 
 DAY_S = 86_400
 

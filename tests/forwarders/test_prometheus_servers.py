@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fillings import SECOND, Filling
+from notes import Notes
 from real_prometheus import Server, program, prometheus
 from tachograph.config import Address, Placed, Settings
 from tachograph.destinations import Destination
@@ -21,7 +22,6 @@ from tachograph.model import Point, Source, Usage
 from tachograph.pipeline.progress import FILE_NAME, Progress
 from tachograph.server import Server as Tachograph
 from tachograph.store.duckdb import open_store
-from told import Notes
 
 BEGAN_S = 1_767_226_000  # always the same, so that samples always lie the same
 NAME = "tokens_total"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from fillings import NOON, SECOND, price
-from recordings import CAPTURES, prepared, requests, transcripts
+from notes import Notes
+from recordings import everything
 from tachograph import ledger
 from tachograph.destinations import Destination
-from tachograph.errors import ConfigError
 from tachograph.forwarders.contract import Item, Step
-from tachograph.model import MODEL_CALL, Batch
+from tachograph.model import MODEL_CALL
 from tachograph.pipeline.stepping import Steps
 from tachograph.pipeline.waiting import QUIET_NS
 from tachograph.store.duckdb import open_store
@@ -23,31 +22,11 @@ GOLDEN = Path(__file__).parents[1] / "data" / "forwarders"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-class Notes(dict[str, bytes]):
-    """A memory that forgets nothing."""
-
-    def put(self, key: str, value: bytes | None) -> None:
-        if value is None:
-            self.pop(key, None)
-        else:
-            self[key] = value
-
-    def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]
-        return sorted(key for key in self if key.startswith(prefix))
-
-
-def _batches(name: str, source: Callable[[Path], Iterator[Batch]]) -> list[Batch]:
-    try:
-        return [prepared(batch) for batch in source(CAPTURES / name)]
-    except ConfigError:
-        return []  # nothing was recorded this way
-
-
 def recorded(name: str, folder: Path, *, takes_changes: bool = False, privacy: str = "redacted") -> list[Item]:
     """The steps of a recording."""
     now_ns = NOON
     with closing(open_store(folder / "store", lambda: now_ns)) as store:
-        for batch in (*_batches(name, requests), *_batches(name, transcripts)):
+        for batch in everything(name):
             store.commit([batch])
         while ledger.settle(store, price):
             pass

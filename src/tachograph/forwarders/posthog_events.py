@@ -15,6 +15,7 @@ from tachograph.forwarders import steps
 from tachograph.forwarders.contract import Step
 from tachograph.forwarders.posthog_windows import trace_of
 from tachograph.model import AGENT, MODEL_CALL, PROMPT
+from tachograph.vocabulary import decoded
 
 Row = dict[str, Any]
 
@@ -201,15 +202,15 @@ def _texts(kind: str, step: Step, longest: int) -> Row:
     told: Row = {"$ai_error": _cut(step.error_message or step.error_type, longest)} if _is_error(step) else {}
     if kind in (GENERATION, EMBEDDING):
         system = [{"role": "system", "content": step.system}] if step.system else []
-        asked = system + [one for message in step.input_messages for one in _messages(message)]
+        asked = system + [one for message in steps.asked_of(step) for one in _messages(message)]
         answered = [one for message in step.output_messages for one in _messages(message)]
         return told | {"$ai_input": asked, "$ai_output_choices": answered, "$ai_tools": step.tools}
     given, made = step.prompt or step.arguments, step.answer or step.result
     if step.role not in (PROMPT, AGENT):
         given, made = step.arguments, step.result
     return told | {
-        "$ai_input_state": cut(steps.from_json(given), longest),
-        "$ai_output_state": cut(steps.from_json(made), longest),
+        "$ai_input_state": cut(decoded(given), longest),
+        "$ai_output_state": cut(decoded(made), longest),
     }
 
 

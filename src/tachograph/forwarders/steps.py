@@ -100,6 +100,19 @@ def tokens_of(call: Row) -> dict[str, int]:
     return {name: number for name, number in told.items() if number is not None}
 
 
+def asked_of(step: Step) -> list[dict[str, Any]]:
+    """The messages that a model was given, and how many are missing at their beginning."""
+    if not step.left_out:
+        return step.input_messages
+    note = {"type": "text", "content": earlier_left_out(step.left_out)}
+    return [{"role": "system", "parts": [note]}, *step.input_messages]
+
+
+def earlier_left_out(messages: int) -> str:
+    """What stands in the place of messages that were too much."""
+    return f"[{messages} earlier message{'s' if messages > 1 else ''} left out]"
+
+
 def latency_ns(step: Step) -> int:
     """How long the step took: of a call, what its source measured, where it did."""
     measured = (step.call or {}).get("duration_ns")
@@ -112,16 +125,6 @@ def to_json(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
-
-
-def from_json(text: str) -> Any:
-    """The value of a JSON text, else the text itself."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return text
 
 
 def _valid(text: str, size: int) -> str:

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from tachograph.vocabulary import decoded
+
 Json = dict[str, Any]
 
 _DEPTH: Final = 5  # messages in parts in messages: deeper stays the JSON it is
@@ -41,7 +43,7 @@ def read(texts: Iterable[str], role: str) -> list[Json]:
     found: list[Json] = []
     is_open = False
     for text in texts:
-        for message, has_role in _messages(_value(text), role, 0):
+        for message, has_role in _messages(decoded(text), role, 0):
             if is_open and not has_role and found[-1]["role"] == message["role"]:
                 found[-1]["parts"] += message["parts"]
             else:
@@ -54,16 +56,6 @@ def words(messages: Iterable[Json]) -> str:
     """What is written in messages, without thoughts and tools."""
     parts = (part for message in messages for part in message["parts"])
     return "\n\n".join(part["content"] for part in parts if part.get("type") == "text" and part["content"])
-
-
-def _value(text: str) -> Any:
-    """The JSON of a text that is some, else the text."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return text
 
 
 def _messages(value: Any, role: str, depth: int) -> Iterator[tuple[Json, bool]]:
@@ -170,7 +162,7 @@ def _call(value: Json) -> Json:
         "type": "tool_call",
         "id": _first_text(value, "call_id", "id", "toolCallId", "tool_call_id") or _first_text(function, "id"),
         "name": _first_text(function, "name", "toolName") or _first_text(value, "name"),
-        "arguments": _value(arguments) if isinstance(arguments, str) else arguments,
+        "arguments": decoded(arguments) if isinstance(arguments, str) else arguments,
     }
 
 
