@@ -71,6 +71,8 @@ def test_the_running_one_is_asked(
             assert post(server.addresses["otlp_http"].port, traces(1, 0)) == 200
             wait_for(lambda: server.standings()[0].word == "refusing", "it refuses")
             shown = told(capsys, "status", code=1)
+            whole = f"otlp: {sink.url}/v1/traces: answered 401: no such key"
+            assert whole in shown.splitlines(), "a table may be cut"
             assert "refusing" in shown and "no such key" in shown and "somebody acts" in shown
             assert ("running relay" if is_relay else "running server") in shown and "nobody-sees-it" not in shown
             status = answer(capsys, "status", code=1)
@@ -78,7 +80,7 @@ def test_the_running_one_is_asked(
             (one,) = status["destinations"]
             assert (one["name"], one["word"], one["kind"]) == ("otlp", "refusing", "otlp")
             assert "would not take it" in told(capsys, "test", "otlp", code=1)
-            assert "1 commits" in told(capsys, "backfill", "otlp", "--since", "1d")
+            assert "1 commit to be sent" in told(capsys, "backfill", "otlp", "--since", "1d")
             assert "nothing was refused" in told(capsys, "retry", "otlp")
             assert 'got "nosuch"; expected one of otlp' in told(capsys, "status", "nosuch", code=2)
 
@@ -134,9 +136,9 @@ def test_all_that_was_refused_is_listed(home: Path, capsys: Captured) -> None:
     assert len(answer(capsys, "refused")["refused"]) == 1003
     assert "the newest 1,000" in told(capsys, "refused", "acme")
     assert "1,003 refused pieces" in told(capsys, "retry", "acme")
-    assert "1 refused pieces" in told(capsys, "retry", "1003")
+    assert "1 refused piece to be sent again" in told(capsys, "retry", "1003")
     assert "(is sent again) 400: never" in told(capsys, "refused", "acme")
-    assert "1 refused pieces are dropped" in told(capsys, "drop", "1003")
+    assert "1 refused piece dropped" in told(capsys, "drop", "1003")
     assert "got 1003; expected the id" in told(capsys, "drop", "1003", code=2)
     assert answer(capsys, "drop", "acme") == {"dropped": 1002}
     told(capsys, "status")
@@ -147,7 +149,7 @@ def test_what_was_removed_is_told_until_it_is_forgotten(home: Path, capsys: Capt
     write(home, acme("http://127.0.0.1:9"))
     keep(home, "former", letters=3)
     shown = told(capsys, "status")
-    assert "3 refused pieces are kept" in shown and "tachograph forward forget former" in shown
+    assert "kept: 3 refused pieces" in shown and "tachograph forward forget former" in shown
     assert "removed" in told(capsys, "retry", "former", code=2) and "removed" in told(capsys, "retry", "1", code=2)
     assert "nothing was refused" in told(capsys, "retry")
     assert len(answer(capsys, "refused", "former")["refused"]) == 3

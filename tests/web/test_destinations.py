@@ -25,7 +25,7 @@ def test_each_destination_has_its_state(store: DuckStore) -> None:
     browser = filled.client(store, here=Here(destinations=lambda: told))
     page = browser.get("/destinations").text
     assert "collect.test:4318" in page and "secret" not in page
-    assert "&lt;b&gt;other" in page and "3 pieces set aside" in page and "503 &lt;i&gt;busy" in page
+    assert "&lt;b&gt;other" in page and "3 pieces refused" in page and "503 &lt;i&gt;busy" in page
     rows = [json.loads(line) for line in browser.get("/destinations?format=jsonl").text.splitlines()]
     assert [row["lag_commits"] for row in rows] == [None, 12] and "secret" not in str(rows)
 
@@ -46,9 +46,9 @@ def test_a_state_says_what_to_do(store: DuckStore) -> None:
     page = filled.client(store, here=Here(destinations=lambda: told)).get("/destinations").text
     fine, busy, key, choosy = page.split('<section class="card destination')[1:]
     assert "up to date" in fine and "error" not in fine and "<code>" not in fine
-    assert "waiting" in busy and "tried again at" in busy and "503" in busy
-    assert "stopped" in key and "tachograph forward test key" in key and "tried again" not in key
-    assert "1 piece set aside" in choosy and 'href="/destinations/refused?of=choosy"' in choosy
+    assert "waiting" in busy and "next try at" in busy and "503" in busy
+    assert "refusing" in key and "tachograph forward test key" in key and "next try" not in key
+    assert "1 piece refused" in choosy and 'href="/destinations/refused?of=choosy"' in choosy
 
 
 def test_what_nothing_is_sent_to_and_what_is_lost_is_told(store: DuckStore) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tachograph.cli import running
 from tachograph.cli.arguments import add_json, settings
-from tachograph.cli.formats import count, duration, moment
+from tachograph.cli.formats import clock_time, count, duration, moment, plural
 from tachograph.cli.periods import add_timezone, clock, parse, timezone_name
 from tachograph.cli.tables import Column, write_json, write_lines, write_table
 from tachograph.config import Settings, surroundings
@@ -37,7 +37,7 @@ _SHOWN: Final = 1000  # refused pieces in a table; as JSON all
 _EVERY: Final = -1
 _RESTING: Final = ("off", "loop", "removed")
 _STATUS = (
-    Column("destination", width_min=8),
+    Column("destination", width_min=8, width_good=16),
     Column("kind", rank=5),
     Column("to", rank=4, width_min=12),
     Column("state"),
@@ -48,11 +48,11 @@ _STATUS = (
     Column("lost", True),
     Column("privacy", rank=7),
     Column("only", rank=3, width_min=8),
-    Column("last answer", rank=1, width_min=12),
+    Column("last answer", rank=1, width_min=16),
 )
 _REFUSED = (
     Column("id", True),
-    Column("destination", width_min=8),
+    Column("destination", width_min=8, width_good=16),
     Column("when", rank=2),
     Column("of", rank=3),
     Column("records", True),
@@ -155,11 +155,12 @@ def _write_status(found: Sequence[Standing], zone: tzinfo) -> None:
     write_lines(["behind: commits that are not sent yet; refused: pieces that can be sent again; sent, lost: records"])
     if any(one.state.lost for one in found):
         write_lines(["lost: retention forgot them before they were sent"])
+    write_lines(f"{one.name}: {one.state.answer}" for one in found if _is_failing(one))
     words = {one.word for one in found}
     write_lines(meant for word, meant in _MEANT.items() if word in words)
     for one in found:
         if one.word == "removed":
-            at = f"{count(one.refused_kept)} refused pieces are kept; it was sent all up to commit {one.state.cursor}"
+            at = f"kept: {plural(one.refused_kept, 'refused piece')}; it was sent all up to commit {one.state.cursor}"
             write_lines([f"{one.name}: {at}"])
             write_lines([f"    name it {one.name} again to go on, or drop it: tachograph forward forget {one.name}"])
 
@@ -170,9 +171,11 @@ def _numbered() -> list[tuple[int, Column]]:
 
 def _row(one: Standing, zone: tzinfo) -> list[str]:
     state = one.state
-    answered = f"{state.answer} ({moment(state.answered_ns, zone)})" if state.answered_ns else state.answer or "-"
+    answer = "" if _is_failing(one) else state.answer  # that stands below, whole
+    when = moment(state.answered_ns, zone) if state.answered_ns else ""
+    answered = f"{answer} ({when})" if answer and when else answer or when or "-"
     is_away = one.word in ("waiting", "refusing") and state.retry_ns
-    again = f", again {moment(state.retry_ns, zone, with_seconds=True)}" if is_away else ""
+    again = f", again {_soon(state.retry_ns, zone)}" if is_away else ""
     lag = duration(one.lag_ns) if one.lag_commits else "-"
     sums = [count(one.lag_commits), lag, count(state.sent), count(one.refused_kept)]
     lost = count(state.lost) if state.lost else ""
@@ -181,6 +184,18 @@ def _row(one: Standing, zone: tzinfo) -> list[str]:
     return [one.name, one.kind, one.address, one.word + again, *sums, lost, one.privacy, only, answered]
 
 
+def _is_failing(one: Standing) -> bool:
+    """Whether its last answer is what somebody has to read."""
+    return one.word not in _RESTING and bool(one.state.answer) and _is_troubled(one)
+
+
+def _soon(time_ns: int, zone: tzinfo) -> str:
+    """A time to come: of the next hours only the time of day."""
+    is_near = time_ns - clock() < _HALF_DAY_NS
+    return clock_time(time_ns, zone) if is_near else moment(time_ns, zone, with_seconds=True)
+
+
+_HALF_DAY_NS: Final = 43_200_000_000_000
 _SIGNALS: Final = 3  # traces, logs, metrics: all that there are
 
 
@@ -247,7 +262,7 @@ def _backfill(arguments: argparse.Namespace, chosen: Settings) -> int:
     if arguments.json:
         write_json({"name": one.name, "commits": row["n"]})
     else:
-        write_lines([f"{one.name}: {count(row['n'])} commits are sent once more"])
+        write_lines([f"{one.name}: {plural(row['n'], 'commit')} to be sent once more"])
     return 0
 
 
@@ -294,7 +309,7 @@ def _retry(arguments: argparse.Namespace, chosen: Settings) -> int:
             wanted = progress.want("", letter.id)
         else:
             wanted = sum(progress.want(one.identity) for one in found if one.word != "removed")
-    _write_count(arguments, "wanted", wanted, "are sent again")
+    _write_count(arguments, "wanted", wanted, "to be sent again")
     return 0
 
 
@@ -305,7 +320,7 @@ def _drop(arguments: argparse.Namespace, chosen: Settings) -> int:
     with _progress(chosen) as progress:
         letter = _letter_of(arguments, told, progress)
         dropped = progress.drop("", letter.id) if letter else progress.drop(told.chosen(arguments.name)[0].identity)
-    _write_count(arguments, "dropped", dropped, "are dropped, and are sent no more")
+    _write_count(arguments, "dropped", dropped, "dropped, and sent no more")
     return 0
 
 
@@ -326,7 +341,7 @@ def _write_count(arguments: argparse.Namespace, what: str, pieces: int, done: st
     if arguments.json:
         write_json({what: pieces})
     else:
-        write_lines([f"{count(pieces)} refused pieces {done}" if pieces else "nothing was refused"])
+        write_lines([f"{plural(pieces, 'refused piece')} {done}" if pieces else "nothing was refused"])
 
 
 def _refuse_removed(verb: str, one: Standing) -> None:
@@ -348,7 +363,7 @@ def _forget(arguments: argparse.Namespace, chosen: Settings) -> int:
     if arguments.json:
         write_json({"name": one.name, "refused": one.refused_kept})
     else:
-        write_lines([f"{one.name}: forgotten, with {count(one.refused_kept)} refused pieces"])
+        write_lines([f"{one.name}: forgotten, with {plural(one.refused_kept, 'refused piece')}"])
     return 0
 
 

@@ -22,7 +22,7 @@ CIRCUITS: Final[dict[str, str]] = {
     "half-open": "trying again",
     "open": "waiting: it is away or busy",
 }
-_REFUSING: Final = "stopped: it takes nothing until somebody acts"
+_REFUSING: Final = "refusing: it takes nothing until somebody acts"
 # Those that nothing is sent to.
 RESTING: Final[dict[str, str]] = {
     "off": "off: enabled = false",
@@ -109,9 +109,9 @@ def _state(one: Destination) -> str:
     if one.is_refusing:
         return _REFUSING
     state = "up to date" if one.circuit == "closed" and one.lag_commits == 0 else CIRCUITS[one.circuit]
-    aside = f"; {units.plural(one.dead_letters, 'piece')} set aside" if one.dead_letters else ""
+    refused = f"; {units.plural(one.dead_letters, 'piece')} refused" if one.dead_letters else ""
     lost = f"; {units.plural(one.lost, 'record')} lost" if one.lost else ""
-    return state + aside + lost
+    return state + refused + lost
 
 
 def without_secrets(url: str) -> str:

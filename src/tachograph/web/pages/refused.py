@@ -94,7 +94,7 @@ def _page(site: Site, request: Request) -> Response:
     table = Table(
         _COLUMNS, [_row(letter) for letter in letters[:_PAGE_ROWS]], asked, caption="Refused",
         page=asked.page, has_more=len(letters) > _PAGE_ROWS, total=one.dead_letters, choose="id",
-        empty="Nothing is set aside: it took all of it, or somebody has sent it again or dropped it.",
+        empty="Nothing is left: it took all of it, or somebody has sent it again or dropped it.",
     )  # fmt: skip
     can_retry = one.word != "removed"
     done, number = asked.params.get("done", ""), asked.params.get("n", "")
@@ -133,7 +133,7 @@ def _row(letter: Letter) -> dict[str, Any]:
         "below": ", ".join(below),
         "place": f"/traces/{quote(trace_id, safe='')}?{urlencode({'node': key})}" if is_span else place,
         "answer": letter.answer,
-        "state": "is sent again" if letter.is_wanted else "set aside",
+        "state": "is sent again" if letter.is_wanted else "refused",
         "keys": " ".join(letter.keys),
     }
 
