@@ -52,6 +52,7 @@ class Step(Struct):
     # Messages as the GenAI conventions write them, [{"role", "parts": [{"type", ...}]}], and plain texts.
     system: str = ""
     input_messages: list[dict[str, Any]] = field(default_factory=list)
+    left_out: int = 0  # messages before those, which were too much
     output_messages: list[dict[str, Any]] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)  # definitions offered to the model
     arguments: str = ""  # of a tool run, JSON where it was

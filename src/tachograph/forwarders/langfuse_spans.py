@@ -142,7 +142,8 @@ def _texts(step: Step) -> tuple[str, str]:
         system = [{"role": "system", "content": step.system}] if step.system else []
         asked = system + [one for message in step.input_messages for one in _messages(message)]
         answered = [one for message in step.output_messages for one in _messages(message)]
-        return _bounded(asked, step.tools), _bounded(answered[0] if len(answered) == 1 else answered, [])
+        said = answered[0] if len(answered) == 1 else answered
+        return _bounded(asked, step.tools, step.left_out), _bounded(said, [])
     if step.role == TOOL_RUN:
         return _cut(step.arguments), _cut(step.result)
     return _cut(step.prompt or step.arguments), _cut(step.answer or step.result)
@@ -182,11 +183,15 @@ def _tool_call(part: Row) -> Row:
     }
 
 
-def _bounded(messages: Any, tools: list[Row]) -> str:
-    """JSON of messages; where it is too long, the oldest are left out and their number is said."""
-    if not messages and not tools:
+def _bounded(messages: Any, tools: list[Row], left_out: int = 0) -> str:
+    """JSON of messages; where it is too long, the oldest are left out and their number is said.
+
+    `left_out` are missing already.
+    """
+    if not messages and not tools and not left_out:
         return ""
-    whole = steps.to_json({"messages": messages, "tools": tools} if tools else messages)
+    noted = [_note(left_out), *messages] if left_out else messages
+    whole = steps.to_json({"messages": noted, "tools": tools} if tools else noted)
     if len(whole) <= _FIELD_BYTES and len(whole.encode("utf-8", "replace")) <= _FIELD_BYTES:
         return whole
     kept: list[str] = []
@@ -200,8 +205,12 @@ def _bounded(messages: Any, tools: list[Row]) -> str:
         kept.append(said)
     if not kept:  # one message of that length: its start, as a text
         kept = [steps.to_json({"role": "user", "content": steps.to_json(listed[-1])[: _FIELD_BYTES // 4]})]
-    note = steps.to_json({"role": "system", "content": f"[{len(listed) - len(kept)} earlier messages left out]"})
+    note = steps.to_json(_note(left_out + len(listed) - len(kept)))
     return f"[{','.join([note, *reversed(kept)])}]"
+
+
+def _note(left_out: int) -> Row:
+    return {"role": "system", "content": steps.earlier_left_out(left_out)}
 
 
 def _cut(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tachograph.forwarders import temporality
+from tachograph.forwarders import steps, temporality
 from tachograph.forwarders.contract import AGAIN, Item, Memory, Step
 from tachograph.model import AGENT, MODEL_CALL, PROMPT, TOOL_RUN, Attributes, Point, Source, Span
 from tachograph.vocabulary import RESOURCE
@@ -136,7 +136,7 @@ class Conventions:
         return {"gen_ai.provider.name": provider}
 
     def _messages(self, step: Step) -> Attributes:
-        asked, said = step.input_messages, step.output_messages
+        asked, said = steps.asked_of(step), step.output_messages
         if step.role in (PROMPT, AGENT):
             asked = [{"role": "user", "parts": [_text(step.prompt)]}] if step.prompt else asked
             said = [{"role": "assistant", "parts": [_text(step.answer)]}] if step.answer else said
@@ -156,7 +156,7 @@ class Conventions:
         events: list[tuple[str, Attributes]] = []
         if step.system:
             events.append(("gen_ai.system.message", {"content": step.system}))
-        for message in step.input_messages:
+        for message in steps.asked_of(step):
             events += _events_of(message)
         reason = (step.call or {}).get("finish_reason") or "stop"
         for index, message in enumerate(step.output_messages):
