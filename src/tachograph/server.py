@@ -46,8 +46,7 @@ KEEP_ALIVE_S: Final = 125  # longer than the longest usual export interval (60 s
 # What a relay reads of files at once, and has on its way to the store: little, nobody waits for it.
 RELAY_PIECE_BYTES: Final = 256 * 1024
 RELAY_FLIGHT_BYTES: Final = 512 * 1024
-RELAY_REPORTS: Final = 1000  # that the ledger works off at once
-RELAY_REQUEST_BYTES: Final = 512 * 1024  # to a destination, about
+RELAY_REPORTS: Final = 200  # that the ledger works off at once
 DECODERS: Final = 2  # threads for long bodies: decoding holds the interpreter lock, more would only wait
 TOKEN_HINT: Final = "openssl rand -hex 32   # then set {env} to what it prints, or {name} in tachograph.toml"
 
@@ -189,6 +188,7 @@ class Server:
         from tachograph.pipeline import routing
         from tachograph.pipeline.forwarding import Forwarding
         from tachograph.pipeline.progress import FILE_NAME, open_progress
+        from tachograph.pipeline.windows import bounds_of
 
         try:
             known = routing.known(settings.forwarders, environment)
@@ -203,11 +203,9 @@ class Server:
             say("warning", f"{one.trouble}; nothing is forwarded to {one.name}. Try: {one.hint}")
         if routes:
             self._progress = open_progress(settings.home / FILE_NAME)
-            bytes_max = RELAY_REQUEST_BYTES if self.is_relay else None
-            feeds = routing.feeds_from(self.store)
-            self.forwarding = Forwarding(
-                routes, feeds, self.store, self._progress, self.telemetry, self._clock, bytes_max
-            )
+            bounds = bounds_of(settings.memory_bytes)
+            feeds = routing.feeds_from(self.store, bounds)
+            self.forwarding = Forwarding(routes, feeds, self.store, self._progress, self.telemetry, self._clock, bounds)
             opened.callback(self.forwarding.close)
             for remark in (*routing.doubts(known), *routing.moved(routes, self._progress, self.store)):
                 say("warning", remark)

@@ -13,11 +13,10 @@ from tachograph.errors import Busy, ConfigError, Rejected, TachographError
 from tachograph.forwarders.contract import CALLS, NOW, STEPS, Accepted, Feed, Forwarder, Item, Part, PendingFeed
 from tachograph.pipeline.doubting import FAILURES_MAX, PROBES_MAX, Doubt, Piece, is_doubtful
 from tachograph.pipeline.progress import Letter, Progress, Remembered, State
-from tachograph.pipeline.windows import Window, Windows
+from tachograph.pipeline.windows import LARGE, Bounds, Window, Windows
 from tachograph.redaction import redact_text
 from tachograph.scan import Reader
 
-WINDOW_RECORDS: Final = 5000  # then the cursor is kept: what a killed process sends twice at most
 WINDOW_QUICK_NS: Final = 1_000_000_000  # a window that took less makes the next one twice as large
 WINDOW_SLOW_NS: Final = 5_000_000_000  # and one that took more half as large: what is sent twice is seconds of work
 FLUSH_S: Final = 5.0  # between looks when there is nothing to send
@@ -50,6 +49,7 @@ class Delivery:
         parts_max: int | None = None,
         bytes_max: int | None = None,
         hold_ns: int = 0,
+        bounds: Bounds = LARGE,
     ) -> None:
         self.name = name
         self.forwarder = forwarder
@@ -61,6 +61,7 @@ class Delivery:
         self._parts_max = min(parts_max or forwarder.parts_max, forwarder.parts_max)
         self._bytes_max = min(bytes_max or forwarder.bytes_max, forwarder.bytes_max)
         self._hold_ns = hold_ns
+        self._window_max = bounds.window_records
         is_settled = bool({CALLS, STEPS} & set(forwarder.feeds))
         self._windows = Windows(reader, clock, hold_ns, is_settled=is_settled)
         self._round: _Round | None = None
@@ -152,7 +153,7 @@ class Delivery:
     def _next(self) -> _Round | None:
         """The next window, None where nothing is left to look at."""
         since = self.state.cursor
-        window = self._windows.after(since, self.state.window)
+        window = self._windows.after(since, min(self.state.window, self._window_max))
         if window is None:
             return None
         memory = self._memory()
@@ -224,7 +225,7 @@ class Delivery:
 
     def _extend(self, doing: _Round) -> bool:
         """Have a round go on with what came since; whether something did."""
-        window = None if doing.wanted else self._windows.after(doing.until, WINDOW_RECORDS)
+        window = None if doing.wanted else self._windows.after(doing.until, self._window_max)
         if window is None:
             return False
         doing.items = self._read(doing.until, window, doing.memory)
@@ -290,7 +291,10 @@ class Delivery:
                     return doubt.add(route, parts)
             held = [part for piece in doubt.pieces for part in piece.parts]
             held += [part for _, parts in doing.unsent for part in parts]
-            if len(held) >= WINDOW_RECORDS or sum(part.size_bytes for part in held) >= HELD_REQUESTS * self._bytes_max:
+            if (
+                len(held) >= self._window_max
+                or sum(part.size_bytes for part in held) >= HELD_REQUESTS * self._bytes_max
+            ):
                 return doubt.add(*doing.unsent.popleft()) if doing.unsent else None
             if not self._pull(doing) and not self._extend(doing):
                 return None
@@ -408,7 +412,7 @@ class Delivery:
         state = replace(self.state, cursor=doing.until, passed=self.state.passed + doing.records)
         state.refused = max(0, state.refused - _rejected(doing.wanted)) + _rejected(doing.letters)
         if doing.records and doing.took_ns < WINDOW_QUICK_NS:
-            state.window = min(2 * state.window, WINDOW_RECORDS)
+            state.window = min(2 * state.window, self._window_max)
         if self._is_unkept:
             state.failures, state.is_refusing, state.answer = 0, False, ""
         if not doing.wanted:

@@ -9,28 +9,34 @@ from tachograph.destinations import Destination
 from tachograph.forwarders.contract import CALLS, EVENTS, POINTS, SPANS, Feed, Item, Memory
 from tachograph.model import Batch, Event, Point, Span
 from tachograph.pipeline import privacy
+from tachograph.pipeline.windows import LARGE, Bounds
 from tachograph.questions import kept_records
 from tachograph.questions.kept_meanings import is_told, put_meanings
 from tachograph.questions.kept_records import Sources
 from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
 
 _OPEN: Final = "tachograph.is_open"  # of a span that is told again when it ends
-_CALLS_AT_ONCE: Final = 1000
+_CALLS_PER_RECORD: Final = 2  # calls are read twice as many at a time: they have no texts
 _SIGNAL: Final[dict[str, str]] = {SPANS: "traces", EVENTS: "logs", POINTS: "metrics"}
 
 
 def feeds(
-    reader: Reader, destination: Destination, wanted: Sequence[str], columns: Sequence[str], derived_signal: str
+    reader: Reader,
+    destination: Destination,
+    wanted: Sequence[str],
+    columns: Sequence[str],
+    derived_signal: str,
+    bounds: Bounds = LARGE,
 ) -> list[Feed]:
     """A feed for each kind of record that is wanted and that the destination's signals leave, STEPS apart.
 
     `columns` are those of `calls`, which count as `derived_signal`.
     """
     made: dict[str, Callable[[], Feed]] = {
-        SPANS: lambda: _Spans(reader, destination),
-        EVENTS: lambda: _Events(reader, destination),
-        POINTS: lambda: _Points(reader, destination),
-        CALLS: lambda: Calls(reader, destination, columns),
+        SPANS: lambda: _Spans(reader, destination, bounds),
+        EVENTS: lambda: _Events(reader, destination, bounds),
+        POINTS: lambda: _Points(reader, destination, bounds),
+        CALLS: lambda: Calls(reader, destination, columns, bounds),
     }
     mine = [name for name in wanted if _SIGNAL.get(name, derived_signal) in destination.signals]
     return [made[name]() for name in mine if name in made]
@@ -57,13 +63,13 @@ def chosen(destination: Destination) -> tuple[Condition, ...]:
 
 
 class _Spans:
-    def __init__(self, reader: Reader, destination: Destination) -> None:
-        self._reader, self._destination = reader, destination
+    def __init__(self, reader: Reader, destination: Destination, bounds: Bounds) -> None:
+        self._reader, self._destination, self._page = reader, destination, _page(bounds)
 
     def read(self, since: int, until: int, memory: Memory) -> Iterator[list[Item]]:
         """Feed.read."""
         where = (*of_window(since, until), *chosen(self._destination))
-        for some in kept_records.kept_spans(self._reader, Sources(self._reader), where):
+        for some in kept_records.kept_spans(self._reader, Sources(self._reader), where, self._page):
             put_meanings(self._reader, "spans", some)
             batch = Batch(spans=[span for _, span in some if not span.attributes.get(_OPEN)])
             rows = [row for row, span in some if not span.attributes.get(_OPEN)]
@@ -72,13 +78,13 @@ class _Spans:
 
 
 class _Events:
-    def __init__(self, reader: Reader, destination: Destination) -> None:
-        self._reader, self._destination = reader, destination
+    def __init__(self, reader: Reader, destination: Destination, bounds: Bounds) -> None:
+        self._reader, self._destination, self._page = reader, destination, _page(bounds)
 
     def read(self, since: int, until: int, memory: Memory) -> Iterator[list[Item]]:
         """Feed.read."""
         where = (*of_window(since, until), *chosen(self._destination))
-        for some in kept_records.kept_events(self._reader, Sources(self._reader), where):
+        for some in kept_records.kept_events(self._reader, Sources(self._reader), where, self._page):
             put_meanings(self._reader, "events", some)
             batch = Batch(events=[event for _, event in some])
             privacy.fit(batch, self._destination.privacy)
@@ -88,14 +94,14 @@ class _Events:
 class _Points:
     """Points say nothing of a project, and of an agent only by the service that sent them."""
 
-    def __init__(self, reader: Reader, destination: Destination) -> None:
-        self._reader, self._destination = reader, destination
+    def __init__(self, reader: Reader, destination: Destination, bounds: Bounds) -> None:
+        self._reader, self._destination, self._page = reader, destination, _page(bounds)
 
     def read(self, since: int, until: int, memory: Memory) -> Iterator[list[Item]]:
         """Feed.read."""
         if self._destination.projects:
             return
-        for some in kept_records.kept_points(self._reader, Sources(self._reader), of_window(since, until)):
+        for some in kept_records.kept_points(self._reader, Sources(self._reader), of_window(since, until), self._page):
             mine = [(row, point) for row, point in some if self._is_mine(point)]
             batch = Batch(points=[point for _, point in mine])
             privacy.fit(batch, self._destination.privacy)
@@ -113,8 +119,11 @@ class _Points:
 class Calls:
     """Rows of `calls`: each model call as the ledger has it, again when it has changed."""
 
-    def __init__(self, reader: Reader, destination: Destination, columns: Sequence[str]) -> None:
+    def __init__(
+        self, reader: Reader, destination: Destination, columns: Sequence[str], bounds: Bounds = LARGE
+    ) -> None:
         self._reader, self._destination = reader, destination
+        self._at_once = _CALLS_PER_RECORD * bounds.page_records
         self._select: dict[str, str | Agg | Bucket] = {name: name for name in columns}
 
     def read(self, since: int, until: int, memory: Memory) -> Iterator[list[Item]]:
@@ -127,7 +136,7 @@ class Calls:
         while True:
             after = (*where, Match("call_id", ">", last))
             order = (("call_id", False),)
-            rows = self._reader.scan(Scan("calls", self._select, after, order_by=order, limit=_CALLS_AT_ONCE)).rows()
+            rows = self._reader.scan(Scan("calls", self._select, after, order_by=order, limit=self._at_once)).rows()
             if not rows:
                 return
             yield [_item(row["call_id"], row, fit_call(row, self._destination.privacy)) for row in rows]
@@ -137,6 +146,10 @@ class Calls:
 def fit_call(row: dict[str, Any], mode: str) -> dict[str, Any]:
     """A row of `calls` as the destination may have it."""
     return privacy.fit_row(row, mode)
+
+
+def _page(bounds: Bounds) -> kept_records.Bounds:
+    return kept_records.Bounds(bounds.page_records, bounds.page_bytes)
 
 
 def _item(key: str, row: dict[str, Any], record: Span | Event | Point | dict[str, Any]) -> Item:

@@ -17,6 +17,7 @@ from tachograph.forwarders.contract import CALLS, STEPS, Feed, Forwarder
 from tachograph.pipeline.announcing import Announcer
 from tachograph.pipeline.delivering import Delivery
 from tachograph.pipeline.progress import Progress, State
+from tachograph.pipeline.windows import LARGE, Bounds
 from tachograph.scan import Match, Reader, Scan
 from tachograph.telemetry import Telemetry, say
 
@@ -63,7 +64,7 @@ class Standing(Struct):
 class Forwarding:
     """The threads of all destinations that are enabled; `clock` gives nanoseconds.
 
-    `request_bytes_max` bounds requests where a destination would take larger ones.
+    `bounds`: how much of what each is sent is in memory together.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Forwarding:
         progress: Progress,
         telemetry: Telemetry,
         clock: Callable[[], int],
-        request_bytes_max: int | None = None,
+        bounds: Bounds = LARGE,
     ) -> None:
         self._reader = reader
         self._progress = progress
@@ -92,7 +93,8 @@ class Forwarding:
                     clock,
                     random.random,
                     parts_max=route.destination.parts_max,
-                    bytes_max=request_bytes_max,
+                    bytes_max=bounds.request_bytes,
+                    bounds=bounds,
                     hold_ns=HOLD_NS if _needs_ledger(route) else 0,
                 ),
                 telemetry,

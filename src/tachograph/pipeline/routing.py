@@ -18,6 +18,7 @@ from tachograph.pipeline import feeding
 from tachograph.pipeline.forwarding import FeedsOf, Route
 from tachograph.pipeline.progress import Progress
 from tachograph.pipeline.stepping import Steps
+from tachograph.pipeline.windows import LARGE, Bounds
 from tachograph.questions.lookup import CALL_COLUMNS
 from tachograph.registry import FORWARDERS, HOOKS, TRANSCRIPTS
 from tachograph.scan import Reader
@@ -136,13 +137,13 @@ def _addresses(destination: Destination) -> list[str]:
     return [address(destination), *(text for text in texts if ":" in text)]
 
 
-def feeds_from(reader: Reader) -> FeedsOf:
+def feeds_from(reader: Reader, bounds: Bounds = LARGE) -> FeedsOf:
     """What reads for a destination all that its forwarder wants."""
 
     def feeds(destination: Destination, forwarder: Forwarder) -> list[Feed]:
-        found = feeding.feeds(reader, destination, forwarder.feeds, CALL_COLUMNS, forwarder.derived_signal)
+        found = feeding.feeds(reader, destination, forwarder.feeds, CALL_COLUMNS, forwarder.derived_signal, bounds)
         if STEPS in forwarder.feeds and forwarder.derived_signal in destination.signals:
-            found.append(Steps(reader, destination, takes_changes=forwarder.takes_changes))
+            found.append(Steps(reader, destination, bounds, takes_changes=forwarder.takes_changes))
         return found
 
     return feeds

@@ -25,6 +25,7 @@ from tachograph.pipeline.gathering import Gathered
 from tachograph.pipeline.placing import Placed, Told, forget, is_step, place, sessions_of
 from tachograph.pipeline.telling import with_texts
 from tachograph.pipeline.waiting import QUIET_NS, Waiting
+from tachograph.pipeline.windows import LARGE, Bounds
 from tachograph.questions.lookup import CALL_COLUMNS, SESSION_COLUMNS
 from tachograph.scan import Agg, Bucket, Match, Reader, Scan
 from tachograph.tree import Node, Tree, session_tree
@@ -32,9 +33,6 @@ from tachograph.tree import Node, Tree, session_tree
 QUIET_AT_ONCE: Final = 200  # sessions of one round: what is remembered of them is kept together
 _DEPTH: Final = 8  # sub-agents of sub-agents
 _AT_ONCE: Final = 1000  # values of one condition
-_LOOKS_AT_ONCE: Final = 100  # sessions, and
-_RECORDS_AT_ONCE: Final = 10_000  # spans and events of theirs, and
-_NODES_AT_ONCE: Final = 2000  # nodes of their trees, that are read and told together
 _FEW: Final = 3  # fewer sessions are read one by one
 _REACHED: Final = "steps:reached"
 _LONELY: Final = "call:"  # a call that no source names a session of is a session of its own
@@ -69,8 +67,11 @@ class _Look(Struct):
 class Steps:
     """The feed STEPS of one destination. `takes_changes`: open steps are told too, and again when they changed."""
 
-    def __init__(self, reader: Reader, destination: Destination, *, takes_changes: bool) -> None:
-        self._reader, self._destination, self._takes_changes = reader, destination, takes_changes
+    def __init__(
+        self, reader: Reader, destination: Destination, bounds: Bounds = LARGE, *, takes_changes: bool
+    ) -> None:
+        self._reader, self._destination, self._bounds = reader, destination, bounds
+        self._takes_changes = takes_changes
 
     def read(self, since: int, until: int, memory: Memory) -> Iterator[list[Item]]:
         """Feed.read; a window that was read before gives all its steps once more."""
@@ -184,30 +185,37 @@ class Steps:
 
     def _sessions(self, looks: list[_Look]) -> Iterator[list[Item]]:
         """What is told of sessions, in order; what many of them need is read for all of them at once."""
-        for at in range(0, len(looks), _LOOKS_AT_ONCE):
-            rows = self._session_rows(looks[at : at + _LOOKS_AT_ONCE])
+        for at in range(0, len(looks), self._bounds.sessions):
+            together = looks[at : at + self._bounds.sessions]
+            rows = self._session_rows(together)
             mine: list[tuple[_Look, Row]] = []
-            for look in looks[at : at + _LOOKS_AT_ONCE]:
+            for look in together:
                 row = rows.get(look.session_id) or self._row(look.session_id)
                 if self._is_mine(row):
                     mine.append((look, row))
                 else:
                     look.waiting.left(look.session_id)
-            for some in _groups(mine):
+            for some in _groups(mine, self._bounds.session_records):
                 yield from self._grown(some)
 
     def _grown(self, looks: Sequence[tuple[_Look, Row]]) -> Iterator[list[Item]]:
-        reader = self._reader if len(looks) < _FEW else _gathered(self._reader, [look for look, _ in looks])
+        reader = self._reader if len(looks) < _FEW else self._gathered([look for look, _ in looks])
         trees: list[tuple[_Look, Row, Tree]] = []
         held = 0
         for look, row in looks:
             tree = _tree(reader, look.session_id)
-            if trees and held + tree.nodes > _NODES_AT_ONCE:
+            if trees and held + tree.nodes > self._bounds.nodes:
                 yield from self._told(trees)
                 trees, held = [], 0
             trees.append((look, row, tree))
             held += tree.nodes
         yield from self._told(trees)
+
+    def _gathered(self, looks: Sequence[_Look]) -> Gathered:
+        ids = [look.session_id for look in looks]
+        alone = [name.removeprefix(_LONELY) for name in ids if name.startswith(_LONELY)]
+        named = [name for name in ids if not name.startswith(_LONELY)]
+        return Gathered(self._reader, named, alone, self._bounds.session_records)
 
     def _told(self, trees: Sequence[tuple[_Look, Row, Tree]]) -> Iterator[list[Item]]:
         steps = [node for *_, tree in trees for _, node in tree.walk() if is_step(node)]
@@ -219,7 +227,7 @@ class Steps:
             chosen += news
             sequences += [look.seq] * len(news)
         told = 0
-        for some in with_texts(self._reader, chosen, self._destination.privacy):
+        for some in with_texts(self._reader, chosen, self._destination.privacy, self._bounds.page_bytes):
             numbered = zip(some, sequences[told : told + len(some)], strict=True)
             yield [Item(f"{step.trace_id}:{step.span_id}", seq, step) for step, seq in numbered]
             told += len(some)
@@ -354,25 +362,19 @@ def _chunks(values: list[str]) -> Iterator[list[str]]:
     return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))
 
 
-def _groups(looks: Sequence[tuple[_Look, Row]]) -> Iterator[list[tuple[_Look, Row]]]:
+def _groups(looks: Sequence[tuple[_Look, Row]], records_max: int) -> Iterator[list[tuple[_Look, Row]]]:
     """Sessions whose records fit into memory together."""
     group: list[tuple[_Look, Row]] = []
     held = 0
     for look, row in looks:
         records = _records(row)
-        if group and held + records > _RECORDS_AT_ONCE:
+        if group and held + records > records_max:
             yield group
             group, held = [], 0
         group.append((look, row))
         held += records
     if group:
         yield group
-
-
-def _gathered(reader: Reader, looks: Sequence[_Look]) -> Gathered:
-    ids = [look.session_id for look in looks]
-    alone = [name.removeprefix(_LONELY) for name in ids if name.startswith(_LONELY)]
-    return Gathered(reader, [name for name in ids if not name.startswith(_LONELY)], alone, _RECORDS_AT_ONCE)
 
 
 def _records(row: Row) -> int:

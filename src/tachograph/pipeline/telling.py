@@ -17,7 +17,7 @@ from tachograph.scan import Match, Reader, Scan
 from tachograph.tree import Node
 
 STEP_BYTES_MAX: Final = 1024 * 1024  # of the texts of one step; of messages, the newest stay
-PAGE_BYTES: Final = 4 * 1024 * 1024  # of the texts of steps that are in memory together
+LEFT_OUT: Final = f"[more than {STEP_BYTES_MAX // 1024} KB left out]"
 STEPS_AT_ONCE: Final = 200
 # Instrumentations that write each field of each message into an attribute of its own.
 _FLAT: Final = re.compile(r"(llm\.(?:in|out)put_messages|gen_ai\.(?:prompt|completion))\.(\d{1,6})\.(.+)")
@@ -31,8 +31,8 @@ _Kept = list[tuple[str, list[str]]]  # the attribute that each text was in, and 
 _Texts = list[tuple[str, list[str]]]  # the same, read
 
 
-def with_texts(reader: Reader, steps: Sequence[tuple[Placed, Step]], mode: str) -> Iterator[list[Step]]:
-    """The steps with their texts put in, some at a time, in order."""
+def with_texts(reader: Reader, steps: Sequence[tuple[Placed, Step]], mode: str, bytes_max: int) -> Iterator[list[Step]]:
+    """The steps with their texts put in, in order, as many at a time as have so many bytes of texts."""
     for at in range(0, len(steps), STEPS_AT_ONCE):
         some = steps[at : at + STEPS_AT_ONCE]
         if mode == "none":
@@ -44,7 +44,7 @@ def with_texts(reader: Reader, steps: Sequence[tuple[Placed, Step]], mode: str) 
             {one for slots in kept.values() for texts in slots.values() for _, some in texts for one in some}
         )
         sizes = _sizes(reader, hashes)
-        for page in _pages(some, kept, sizes):
+        for page in _pages(some, kept, sizes, bytes_max):
             yield _filled(reader, page, kept, sizes, mode)
 
 
@@ -108,13 +108,13 @@ def _sizes(reader: Reader, hashes: list[str]) -> dict[str, int]:
 
 
 def _pages(
-    steps: Sequence[tuple[Placed, Step]], kept: dict[int, dict[str, _Kept]], sizes: dict[str, int]
+    steps: Sequence[tuple[Placed, Step]], kept: dict[int, dict[str, _Kept]], sizes: dict[str, int], bytes_max: int
 ) -> Iterator[list[tuple[Placed, Step]]]:
     page: list[tuple[Placed, Step]] = []
     held = 0
     for placed, step in steps:
         size = min(STEP_BYTES_MAX, sum(sizes.get(one, 0) for one in _hashes(placed, kept)))
-        if page and held + size > PAGE_BYTES:
+        if page and held + size > bytes_max:
             yield page
             page, held = [], 0
         page.append((placed, step))
@@ -148,7 +148,9 @@ def _filled(
     hashes = {one for slots in bounded.values() for texts in slots.values() for _, some in texts for one in some}
     texts = {hash_: privacy.fit_text(text, mode) for hash_, text in reader.texts(sorted(hashes)).items()}
     for placed, step in page:
-        _fill(step, _read(bounded[id(placed.node)], texts))
+        node_id = id(placed.node)
+        _fill(step, _read(bounded[node_id], texts))
+        _say_left_out(step, kept[node_id], bounded[node_id])
         last = _last_call(placed)
         if last is not None:
             step.answer = _words(_read(bounded[id(last.node)], texts), "output", "response") or step.answer
@@ -163,13 +165,38 @@ def _bounded(slots: dict[str, _Kept], sizes: dict[str, int]) -> dict[str, _Kept]
         for key, hashes in slots[slot]:
             stays: list[str] = []
             for hash_ in reversed(hashes):
-                room -= sizes.get(hash_, 0)
-                if room < 0:
+                size = sizes.get(hash_, 0)
+                if size > room:  # the other slots are not its fault
                     break
+                room -= size
                 stays.insert(0, hash_)
             if stays:
                 found.setdefault(slot, []).append((key, stays))
     return found
+
+
+def _say_left_out(step: Step, kept: dict[str, _Kept], stay: dict[str, _Kept]) -> None:
+    """Of messages how many are missing before those that stay; of other texts that nothing of them stays."""
+    if step.role == MODEL_CALL:
+        step.left_out = _most(kept.get("input", [])) - _most(stay.get("input", []))
+        said = {"output", "response"}
+        if not step.output_messages and said & kept.keys() and not said & stay.keys():
+            step.output_messages = [{"role": "assistant", "parts": [{"type": "text", "content": LEFT_OUT}]}]
+        return
+    gone = kept.keys() - stay.keys()
+    if "prompt" in gone and not step.prompt:
+        step.prompt = LEFT_OUT
+    if "arguments" in gone and not step.arguments:
+        step.arguments = LEFT_OUT
+    if "result" in gone and not step.result:
+        step.result = LEFT_OUT
+    if gone & {"output", "response"} and not step.answer:
+        step.answer = LEFT_OUT
+
+
+def _most(texts: _Kept) -> int:
+    """How many texts the attribute with the most of them has."""
+    return max((len(hashes) for _, hashes in texts), default=0)
 
 
 def _read(slots: dict[str, _Kept], texts: dict[str, str]) -> dict[str, _Texts]:

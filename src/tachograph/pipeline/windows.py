@@ -6,8 +6,47 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from tachograph.scan import Agg, Bucket, Condition, Match, Reader, Scan
+from tachograph.store.room import SMALL_BYTES
 
 WINDOW_COMMITS: Final = 500
+
+
+class Bounds(NamedTuple):
+    """How much of what a destination is sent is in memory together."""
+
+    window_records: int  # then the cursor is kept: what a killed process sends twice at most
+    page_records: int  # spans, events or points as they came in, or calls
+    page_bytes: int  # of their texts, and of those of steps
+    sessions: int  # that are looked at together, and
+    session_records: int  # spans and events of theirs, and
+    nodes: int  # of their trees
+    request_bytes: int | None = None  # where a destination would take larger ones
+
+
+LARGE: Final = Bounds(
+    window_records=5000,
+    page_records=500,
+    page_bytes=4 << 20,
+    sessions=100,
+    session_records=10_000,
+    nodes=2000,
+)
+SMALL: Final = Bounds(
+    window_records=500,
+    page_records=100,
+    page_bytes=512 << 10,
+    sessions=20,
+    session_records=500,
+    nodes=200,
+    request_bytes=512 << 10,
+)
+
+
+def bounds_of(memory_bytes: int | None) -> Bounds:
+    """The bounds beside a database that may take so much; None = what a server gives it."""
+    return SMALL if memory_bytes is not None and memory_bytes <= SMALL_BYTES else LARGE
+
+
 _NAMES: Final = ("seq", "time_ns", "spans", "events", "points", "is_demo")
 
 

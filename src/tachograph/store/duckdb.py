@@ -23,13 +23,14 @@ from tachograph.store.compile import compile_scan
 from tachograph.store.connection import DATABASE_NAME, LOG_NAME, Connection
 from tachograph.store.contract import Settlement, Unsettled
 from tachograph.store.identity import clean_text
+from tachograph.store.relations import told
 from tachograph.store.room import room_of
 
 Con = duckdb.DuckDBPyConnection
 
 MEMORY_BYTES: Final = 768 << 20  # of DuckDB's buffers: enough for months on one machine; it spills what exceeds it
 _INTERRUPT_EVERY_S: Final = 0.05
-_TEXTS: Final = "SELECT hash, any_value(text) FROM contents WHERE hash IN (SELECT unnest(?)) GROUP BY hash"
+_TEXTS: Final = "SELECT hash, text FROM contents WHERE hash IN (SELECT unnest(?))"
 
 
 class DuckStore:
@@ -122,7 +123,7 @@ class DuckStore:
         """Reader.texts."""
         self._sort()
         with self._connection.cursor() as cursor:
-            return dict(cursor.execute(_TEXTS, [[clean_text(name) for name in hashes]]).fetchall())
+            return told(cursor.execute(_TEXTS, [[clean_text(name) for name in hashes]]))
 
     def sql(self, query: str, limit: int | None = None, stop: threading.Event | None = None) -> Columns:
         """Reader.sql: one statement, in a transaction that cannot write, on a connection that reaches no other file."""

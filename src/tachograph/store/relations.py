@@ -9,6 +9,7 @@ from typing import Any, Final
 import duckdb
 from arro3.core import Array, DataType, Table
 
+_ROWS_AT_ONCE: Final = 200
 # The abstract types of the schema, and the relations' own.
 TYPES: Final = {
     "text": DataType.string(),
@@ -63,3 +64,14 @@ def value(con: duckdb.DuckDBPyConnection, query: str, parameters: object = None)
 def key(text: str) -> str:
     """SQL for the 63-bit hash of a text: the same on every version of every engine that knows md5."""
     return f"(md5_number_lower({text}) & 9223372036854775807)::BIGINT"
+
+
+def told(found: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Name -> text of rows that repeat a name with the same text, one a week: read on, for DuckDB holds all it groups.
+
+    Grouping took 15 MB and twice the time for 200 texts of 2 kB.
+    """
+    kept: dict[str, str] = {}
+    while some := found.fetchmany(_ROWS_AT_ONCE):
+        kept.update(some)
+    return kept

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import duckdb
 import msgspec
 
-from tachograph.store.relations import given, texts
+from tachograph.store.relations import given, texts, told
 
 Con = duckdb.DuckDBPyConnection
 
@@ -89,11 +89,7 @@ def _texts(con: Con, hashes: set[str]) -> dict[str, str]:
     if not hashes:
         return {}
     with given(con, "given_hashes", {"hash": texts(hashes)}):
-        return dict(
-            con.execute(
-                "SELECT hash, any_value(text) FROM contents SEMI JOIN given_hashes USING (hash) GROUP BY 1"
-            ).fetchall()
-        )
+        return told(con.execute("SELECT hash, text FROM contents SEMI JOIN given_hashes USING (hash)"))
 
 
 def title_of(pieces: list[str], slot: str) -> str:
