@@ -399,7 +399,7 @@ def tools() -> Board:
 def sessions() -> Board:
     ask = Queries(("agent", "project"))
     on = Board("sessions", "Sessions", "Prompts, and the calls of each session with their traces.", ask, has_logs=True)
-    calls = '{agent=~"$agent"} | event_name="tachograph.call" | project=~"$project" | json'
+    calls = '{service_name=~".+", agent=~"$agent"} | event_name="tachograph.call" | project=~"$project" | json'
     on.put(
         number("Prompts", f"{ask.total(PROMPTS)} or vector(0)"),
         number("Model calls", ask.total(CALLS)),

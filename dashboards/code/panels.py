@@ -66,7 +66,7 @@ class Column(NamedTuple):
 
 
 def _query(expr: str, legend: str = "", *, is_instant: bool = False) -> prometheus.Dataquery:
-    made = prometheus.Dataquery().expr(expr).legend_format(legend or "__auto").datasource(METRICS)
+    made = prometheus.Dataquery().expr(expr).legend_format(legend or "__auto").datasource(METRICS).ref_id("A")
     return made.instant() if is_instant else made.range()
 
 
@@ -168,7 +168,7 @@ _LOGGED: Final = {
 def logged(title: str, expr: str, what: str = "") -> Panel:
     """A table of lines in Loki; ids lead to the pages of Tachograph and to Tempo."""
     made = table.Panel().title(title).description(what).height(12).span(WIDTH).datasource(LOGS)
-    made = made.with_target(loki.Dataquery().expr(expr).query_type("range").max_lines(500).datasource(LOGS))
+    made = made.with_target(loki.Dataquery().expr(expr).ref_id("A").query_type("range").max_lines(500).datasource(LOGS))
     made = made.with_transformation(
         DataTransformerConfig(id_val="extractFields", options={"source": "Line", "format": "json", "keepTime": True})
     )
@@ -186,7 +186,7 @@ def logged(title: str, expr: str, what: str = "") -> Panel:
 def ranked(title: str, expr: str, labels: dict[str, str], value: Column, what: str = "") -> Panel:
     """A table of one number for each session, asked of Loki."""
     made = table.Panel().title(title).description(what).height(12).span(WIDTH).datasource(LOGS)
-    made = made.with_target(loki.Dataquery().expr(expr).query_type("instant").datasource(LOGS))
+    made = made.with_target(loki.Dataquery().expr(expr).ref_id("A").query_type("instant").datasource(LOGS))
     names = {**labels, "Value #A": value.name}
     shown = {
         "excludeByName": {"Time": True}, "renameByName": names,
@@ -198,7 +198,9 @@ def ranked(title: str, expr: str, labels: dict[str, str], value: Column, what: s
 
 
 def _sessions_linked(made: Panel) -> Panel:
-    return made.override_by_name("Session", [_links("Session in Tachograph", "${tachograph}/sessions/${__value.raw}")])
+    return made.override_by_name(
+        "Session", [_links("Session in Tachograph", "${tachograph}/sessions/${__value.raw:percentencode}")]
+    )
 
 
 def _traced() -> DynamicConfigValue:
@@ -207,7 +209,7 @@ def _traced() -> DynamicConfigValue:
         '"range":{"from":"${__from}","to":"${__to}"}}'
     )
     links = [
-        ("Trace in Tachograph", "${tachograph}/traces/${__value.raw}"),
+        ("Trace in Tachograph", "${tachograph}/traces/${__value.raw:percentencode}"),
         ("Trace in Tempo", f"/explore?left={asked}"),
     ]
     told = [{"title": title, "url": url, "targetBlank": True} for title, url in links]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -23,8 +25,9 @@ from real_prometheus import SECOND, Server, deliver, fill, program, prometheus
 from tachograph.config import Address, Placed, Settings
 from tachograph.destinations import Destination
 from tachograph.forwarders import prometheus as kind
-from tachograph.model import Usage
+from tachograph.model import Point, Source, Usage
 from tachograph.pipeline.progress import FILE_NAME, Progress
+from tachograph.questions import filters
 from tachograph.scan import Agg, Match, Scan
 from tachograph.server import Server as Tachograph
 from tachograph.store.contract import Store
@@ -32,6 +35,8 @@ from tachograph.store.duckdb import open_store
 
 ROOT = Path(__file__).parents[2]
 BOARDS = sorted((ROOT / "dashboards").glob("*.json"))
+PAGE = ROOT / "docs" / "destinations" / "grafana.md"
+PUBLISHED = os.environ.get("TACHOGRAPH_PUBLISHED_DASHBOARDS", "")  # read once: tests see nothing of the environment
 PATIENCE_S = 60
 NOW_NS = 1_767_229_620 * SECOND  # 2026-01-01 01:07 UTC: always the same, so that samples always lie the same
 AGO_S = 400  # all recordings end then, and were committed a minute later
@@ -49,6 +54,11 @@ class Filled(NamedTuple):
         at_s = self.at_s - AGO_S + 100 if "[5m]" in query else self.at_s
         return [one for one in self.server.ask(query, at_s) if one["value"][1] != "NaN"]
 
+    def ever_answers(self, query: str) -> bool:
+        """Whether it said something while the recordings ended or since."""
+        found = self.server.ask_range(query, self.at_s - AGO_S - 120, self.at_s, 15)
+        return any(value != "NaN" for one in found for _, value in one["values"])
+
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
@@ -59,6 +69,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
         filling = Filling(store)  # no recording came through a channel
         used = Usage(input_uncached=10, output=5)
         filling.call(at_ns=NOW_NS - (AGO_S + 1) * SECOND, usage=used, agent="pi", channel="telegram")
+        filling.batch.points += _of_an_extension(NOW_NS - (AGO_S + 1) * SECOND)
         filling.done()
         with prometheus(folder) as server:
             options = {"url": f"{server.url}/api/v1/write", "spellings": "both"}
@@ -67,6 +78,20 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
             assert delivery.state.refused == 0 and delivery.state.failures == 0, delivery.state
             delivery.close()
             yield Filled(store, server, NOW_NS / SECOND - 1.2345)
+
+
+def _of_an_extension(at_ns: int) -> list[Point]:
+    """What one extension of Pi counts, as it does with its evaluation on; no recording has it."""
+    source = Source({"service.name": "pi"})
+    given: dict[str, Any] = {"temporality": 1, "start_ns": at_ns - SECOND}
+    one = {**given, "count": 1, "sum": 0.5, "buckets": {"bounds": [1.0], "counts": [1, 0]}}
+    cost = {**given, "unit": "USD", "is_monotonic": True, "value": 0.25}
+    pi, judge = {"gen_ai.system": "pi"}, {"gen_ai.operation.name": "evaluate"}
+    return [
+        Point(source, "gen_ai.client.tool_calls_per_operation", pi, at_ns, "histogram", **one),
+        Point(source, "gen_ai.evaluation.score", {"gen_ai.evaluation.name": "clarity"}, at_ns, "histogram", **one),
+        Point(source, "pi.agent.cost", judge, at_ns, "sum", **cost),
+    ]
 
 
 GROWN = re.compile(
@@ -217,9 +242,42 @@ def test_a_board_can_be_imported_and_looked_at(board: Path) -> None:
             continue
         assert panel["title"] and panel["datasource"]["uid"].startswith("${"), panel["title"]
         assert panel["type"] in ("table", "logs") or panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters == list("ABCDEFGH"[: len(letters)]), panel["title"]
         for target in panel["targets"]:
             assert target["datasource"] == panel["datasource"], panel["title"]
             assert not re.search(r"\b(job|instance)\b", target["expr"]), "who scrapes may put its own there"
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
+def test_links_lead_to_pages(board: Path) -> None:
+    """To calls by a filter that is one, and to sessions and traces by their ids, whatever these are."""
+    for url in _links(json.loads(board.read_text("utf-8"))):
+        value = "${__value.raw:percentencode}"
+        if url.startswith("/explore") or url == "${tachograph}/":
+            continue
+        path, _, filter_ = url.removeprefix("${tachograph}").partition("?q=")
+        if filter_:
+            [term] = filters.parse(unquote(filter_.replace(value, "a%2Fb%20c")))
+            assert (path, term.values) == ("/calls", ("a/b c",)) and term.field in filters.FIELDS, url
+        else:
+            assert path in (f"/sessions/{value}", f"/traces/{value}"), url
+
+
+def _links(told: Any) -> Iterator[str]:
+    if isinstance(told, dict):
+        yield from ([told["url"]] if "url" in told and "title" in told else [])
+        told = list(told.values())
+    for one in told if isinstance(told, list) else []:
+        yield from _links(one)
+
+
+def test_what_is_asked_of_loki_matches_something_by_itself() -> None:
+    """Loki refuses a selector all of whose parts may be empty, as they are while nothing is chosen."""
+    board = json.loads((ROOT / "dashboards" / "sessions.json").read_text("utf-8"))
+    asked = [t["expr"] for p in board["panels"] for t in p.get("targets", []) if p["datasource"]["type"] == "loki"]
+    assert len(asked) == 2
+    assert all(re.search(r'\{service_name=~"\.\+"', query) for query in asked)
 
 
 def _gaps(panels: list[dict[str, Any]]) -> list[str]:
@@ -237,6 +295,50 @@ def _gaps(panels: list[dict[str, Any]]) -> list[str]:
     return sorted(set(wrong)) + [
         f"nothing at {x}, {y}" for x in range(24) for y in range(height) if (x, y) not in places
     ]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sum by (gen_ai_request_model) (rate(gen_ai_usage_input_tokens_total[5m]))",
+        "sum by (gen_ai_request_model) (rate(gen_ai_usage_output_tokens_total[5m]))",
+        "histogram_quantile(0.95, sum by (le, gen_ai_request_model)"
+        " (rate(gen_ai_client_operation_duration_seconds_bucket[5m])))",
+        'sum(rate(gen_ai_client_operation_duration_seconds_count{error="true"}[5m]))'
+        " / sum(rate(gen_ai_client_operation_duration_seconds_count[5m]))",
+        "sum(rate(gen_ai_usage_input_tokens_total[5m])) * 3600 * 0.000003"
+        " + sum(rate(gen_ai_usage_output_tokens_total[5m])) * 3600 * 0.000015",
+    ],
+)
+def test_the_queries_of_guides_resolve(query: str, filled: Filled) -> None:
+    assert all(float(one["value"][1]) > 0 for one in filled.answers(query)) and filled.answers(query)
+
+
+def promised(title: str) -> dict[str, str]:
+    """What the page about Grafana says of each panel of somebody else's dashboard."""
+    section = PAGE.read_text("utf-8").partition(f'("{title}")')[2].partition("\n**")[0]
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", section, re.MULTILINE)
+    return {panel: said for panels, said in rows for panel in panels.split(", ")}
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="TACHOGRAPH_PUBLISHED_DASHBOARDS names no folder with dashboards of others")
+def test_dashboards_of_others_do_what_is_said_of_them(filled: Filled) -> None:
+    """Panel by panel; those that ask Loki or Tempo are only said."""
+    wrong = []
+    for path in sorted(Path(PUBLISHED).glob("*.json")):
+        board = json.loads(path.read_text("utf-8").replace("otel-collector", "claude-code"))
+        said = promised(board["title"])
+        asked = {panel["title"]: panel for panel in board["panels"] if panel["type"] != "row"}
+        assert asked.keys() == said.keys(), board["title"]
+        for title, panel in asked.items():
+            queries = [target["expr"] for target in panel.get("targets", []) if target.get("expr")]
+            if not queries or any("service_name=" in query for query in queries):  # it asks Tempo, or Loki
+                assert not said[title].startswith("Resolve"), f"{title}: it was not tried"
+                continue
+            empty = [query for query in queries if not filled.ever_answers(query.replace("$__range", "1h"))]
+            if bool(empty) == said[title].startswith("Resolve"):
+                wrong.append((board["title"], title, said[title], empty))
+    assert wrong == []
 
 
 @pytest.mark.parametrize("agent", ["", "claude-code", "pi", "codex", "openclaw"])
