@@ -396,3 +396,17 @@ def test_a_markdown_file_has_no_html_and_no_image_outside_code(
     shown = "".join(f"> {line}\n" for line in INERT.splitlines()) if slot == "prompt" else INERT
     assert shown in text
     store.close()
+
+
+def test_names_without_an_end_leave_room_for_the_rest(tmp_path: Path) -> None:
+    agent, model = "A" * 300, "m" * 300
+    meaning = Meaning(
+        role="model_call", is_call=True, usage=Usage(input_uncached=1, output=1), session_id="wordy", agent=agent,
+        response_model=model, response_id="r",
+    )  # fmt: skip
+    span = Span(SOURCE, "1" * 32, "2" * 16, "", "chat", 1, START, START + S, {}, meaning=meaning)
+    store = open_store(tmp_path, lambda: filled.NOW_NS)
+    filled.keep(store, tmp_path, [Batch(spans=[span])], is_understood=True)
+    seen = re.sub(r"<[^>]*>", " ", filled.client(store).get("/sessions/wordy").text)
+    assert "A" * 59 + "…" in seen and "A" * 61 not in seen
+    assert "m" * 59 + "…" in seen and "m" * 101 not in seen

@@ -225,13 +225,14 @@ def findings(reader: Reader, arrived: Sequence[Arrival] | None = None, has_conte
 
 def _of_calls(reader: Reader) -> Iterable[Finding]:
     """Calls without a price, without tokens, or without a session."""
-    for row in usage(reader, ("provider", "model"))["rows"]:
+    told = (Match("input_tokens", "not_null"),)  # the others lack tokens, whatever their price is
+    for row in usage(reader, ("provider", "model"), where=told)["rows"]:
         if row["unpriced_calls"] and row["model"] and not row["cost_usd"]:
             name = f"{row['provider']}/{row['model']}" if row["provider"] else row["model"]
             yield Finding(
                 "unpriced",
                 name,
-                f"{row['unpriced_calls']} calls without a price",
+                f"{_calls(row['unpriced_calls'])} without a price",
                 [],
                 "prices.toml in the home folder, if you know what they cost",
             )
@@ -240,8 +241,8 @@ def _of_calls(reader: Reader) -> Iterable[Finding]:
             yield Finding(
                 "partial",
                 row["agent"] or "unknown agent",
-                f"{row['partial']} calls do not tell all their tokens (streaming without usage), "
-                "or come from a source that may lose the end of a session",
+                f"{_calls(row['partial'])} without all their tokens (streaming without usage), "
+                "or from a source that may lose the end of a session",
             )
     nameless = Scan("calls", {"count": Agg("count")}, (Match("session_id", "=", ""), Match("trace_id", "=", "")))
     count = reader.scan(nameless).data["count"]
@@ -249,10 +250,14 @@ def _of_calls(reader: Reader) -> Iterable[Finding]:
         yield Finding(
             "no-session",
             "calls",
-            f"{count[0]} calls name neither session nor trace",
+            f"{_calls(count[0])} with neither session nor trace",
             ["gen_ai.conversation.id"],
             "an attribute of the spans or logs of the program",
         )
+
+
+def _calls(number: int) -> str:
+    return f"{number:,} call{'' if number == 1 else 's'}"
 
 
 def _metrics_only(who: Sequence[Arrival]) -> Iterable[Finding]:
