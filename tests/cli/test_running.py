@@ -49,6 +49,16 @@ def stop(process: subprocess.Popen[str], number: int) -> int:
     return process.returncode
 
 
+def test_nothing_is_waited_for_where_nothing_came(
+    server: subprocess.Popen[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(_: float) -> None:
+        raise AssertionError("got a wait; expected an answer at once")
+
+    monkeypatch.setattr("time.sleep", waits)
+    assert output(capsys, "usage").startswith("no model calls")
+
+
 def test_a_second_one_says_where_the_first_is(
     home: Path, server: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

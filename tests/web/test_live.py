@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import anyio
 from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
 from tachograph.scan import Columns, Scan
 from tachograph.web.live import RETRY_MS, live
@@ -39,9 +40,19 @@ def test_every_change_is_told_once_and_a_stop_ends_it() -> None:
     async def collect() -> bytes:
         request = Request({"type": "http", "method": "GET", "path": "/live", "headers": []})
         answer = await endpoint(request)
-        assert answer.media_type == "text/event-stream"
+        assert isinstance(answer, StreamingResponse) and answer.media_type == "text/event-stream"
         return b"".join([bytes(part) async for part in answer.body_iterator if not isinstance(part, str)])
 
     told = anyio.run(collect).decode()
     assert told.startswith(f"retry: {RETRY_MS}\n")
     assert [line for line in told.splitlines() if line.startswith("data")] == [f"data: {n}" for n in (0, 1, 2, 3, 4)]
+
+
+def test_who_types_its_address_gets_the_page() -> None:
+    async def ask() -> Response:
+        headers = [(b"accept", b"text/html,application/xhtml+xml")]
+        request = Request({"type": "http", "method": "GET", "path": "/live", "headers": headers})
+        return await live(Counting(), lambda: False)(request)
+
+    answer = anyio.run(ask)
+    assert (answer.status_code, answer.headers["location"]) == (307, "/running")

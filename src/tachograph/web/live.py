@@ -8,7 +8,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from tachograph.scan import Reader
 
@@ -34,10 +34,12 @@ async def _changes(reader: Reader, is_stopping: Callable[[], bool], poll_s: floa
 
 def live(
     reader: Reader, is_stopping: Callable[[], bool], poll_s: float = POLL_S
-) -> Callable[[Request], Awaitable[StreamingResponse]]:
+) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint: the sequence at once, then each time that it moves, until the server stops."""
 
-    async def endpoint(request: Request) -> StreamingResponse:
+    async def endpoint(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):  # somebody looks for the page of that name
+            return RedirectResponse("/running")
         headers = {"X-Accel-Buffering": "no"}
         return StreamingResponse(_changes(reader, is_stopping, poll_s), media_type="text/event-stream", headers=headers)
 
