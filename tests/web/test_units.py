@@ -99,3 +99,10 @@ def test_the_points_of_amounts_stand_below_each_other() -> None:
     written = [units.money(amount) + units.filled(amount, places) for amount in amounts if amount is not None]
     behind = {len(text) - (text.find(".") if "." in text else text.find("\u2008")) for text in written}
     assert behind == {7}, written
+
+
+def test_times_of_an_axis_are_told_apart() -> None:
+    at = 1_795_222_530_007_836_751
+    assert units.clock_times([at, at + 400_000_000], UTC) == ["00:55:30.007", "00:55:30.407"]
+    assert units.clock_times([at, at + 60_000_000_000], UTC) == ["00:55:30", "00:56:30"]
+    assert units.clock_times([0, 5], UTC) == [units.UNKNOWN, "00:00:00"] and units.clock_times([], UTC) == []

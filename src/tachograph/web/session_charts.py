@@ -57,7 +57,7 @@ _Draw = Callable[[list[list[dict[str, Any]]], list[str], list[str]], Plot | None
 
 def _drawn(course: Course, calls: list[dict[str, Any]], zone: tzinfo, draw: _Draw) -> Plot | None:
     places = _places(calls)
-    labels = [units.clock_time(place[0]["start_ns"], zone) for place in places]
+    labels = units.clock_times([place[0]["start_ns"] for place in places], zone)
     made = draw(places, labels, [path_of("calls", _biggest(place)["call_id"]) for place in places])
     if made is not None:
         made.marks = _marks(course, places)

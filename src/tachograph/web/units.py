@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
 from typing import Final
 
@@ -13,6 +13,7 @@ DAY_NS: Final = 24 * HOUR_NS
 UNKNOWN: Final = "unknown"
 UNPRICED: Final = "unpriced"
 _NANO: Final = 1_000_000_000
+_FEW_SECONDS_NS: Final = 5 * SECOND_NS
 _DIGIT_WIDE: Final = "\u2007"
 _POINT_WIDE: Final = "\u2008"
 
@@ -101,6 +102,14 @@ def duration(nanoseconds: int | None) -> str:
 def clock_time(time_ns: int | None, zone: tzinfo) -> str:
     """The time of day to the second."""
     return UNKNOWN if not time_ns else _at(time_ns, zone).strftime("%H:%M:%S")
+
+
+def clock_times(times_ns: Sequence[int], zone: tzinfo) -> list[str]:
+    """Times of day along an axis: to the millisecond where all lie within a few seconds, else many look the same."""
+    told = [clock_time(time_ns, zone) for time_ns in times_ns]
+    if not all(times_ns) or max(times_ns, default=0) - min(times_ns, default=0) > _FEW_SECONDS_NS:
+        return told
+    return [f"{text}.{time_ns // 1_000_000 % 1000:03}" for text, time_ns in zip(told, times_ns, strict=True)]
 
 
 def when(time_ns: int | None, zone: tzinfo, now_ns: int) -> str:
