@@ -38,8 +38,8 @@ REQUEST_SPANS = 512
 SPOOL = Path(__file__).parents[1] / "tests" / "data" / "captures" / "pi-spool-087-rpc" / "spool"
 LOOK_S = 0.05
 IDLE_S = 7.0  # housekeeping looks for the first time after five
-QUIET_S = 16.0  # what is made of calls waits ten seconds for other sources
-ENDED_S = 120.0
+QUIET_S = 25.0  # what is made of calls waits ten seconds for other sources, and until the ledger has it
+ENDED_S = 180.0
 KINDS: dict[str, str] = {
     "otlp": 'kind = "otlp"\nendpoint = "{url}"',
     "otlp normalised": 'kind = "otlp"\nshape = "normalised"\nendpoint = "{url}"',

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +38,8 @@ class DuckStore:
 
     Writing is serialised by two locks: commits only append, settling and tidying work on what is committed, so that
     neither waits for the other; who needs both takes the settling lock first. Every question runs on a cursor of its
-    own, and sees the last commit.
+    own, and sees the last commit. In a small process questions wait for one another, after both locks; a commit waits
+    for none of them.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class DuckStore:
         self._is_prepared = False
         self._committing = threading.Lock()
         self._settling = threading.RLock()
+        self._asking: AbstractContextManager[object] = threading.RLock() if self._room.is_one_by_one else nullcontext()
         self._lock = folder.FolderLock(path, is_shared=read_only)
         try:
             self._connection = self._open(memory_bytes or MEMORY_BYTES)
@@ -112,7 +114,7 @@ class DuckStore:
         """Reader.scan."""
         compiled = compile_scan(scan)
         self._sort()
-        with self._connection.cursor() as cursor:
+        with self._asking, self._connection.cursor() as cursor:
             rows = cursor.execute(compiled.sql, compiled.parameters).fetchall()
         answer = _columns(list(scan.select), rows)
         for name in compiled.json_names:
@@ -122,7 +124,7 @@ class DuckStore:
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Reader.texts."""
         self._sort()
-        with self._connection.cursor() as cursor:
+        with self._asking, self._connection.cursor() as cursor:
             return told(cursor.execute(_TEXTS, [[clean_text(name) for name in hashes]]))
 
     def sql(self, query: str, limit: int | None = None, stop: threading.Event | None = None) -> Columns:
@@ -146,25 +148,25 @@ class DuckStore:
     def unsettled(self, limit: int) -> Unsettled:
         """Store.unsettled."""
         self._sort()
-        with self._settling, self._connection.cursor() as cursor:
+        with self._settling, self._asking, self._connection.cursor() as cursor:
             return settling.unsettled(cursor, limit)
 
     def reports(
         self, keys: Collection[int] = (), traces: Collection[str] = (), ids: Collection[str] = ()
     ) -> list[Report]:
         """Store.reports."""
-        with self._connection.cursor() as cursor:
+        with self._asking, self._connection.cursor() as cursor:
             return settling.reports(cursor, keys, traces, ids)
 
     def parents(self, traces: Collection[str]) -> dict[str, dict[str, str]]:
         """Store.parents."""
         self._sort()
-        with self._connection.cursor() as cursor:
+        with self._asking, self._connection.cursor() as cursor:
             return settling.parents(cursor, traces)
 
     def settle(self, settlement: Settlement) -> None:
         """Store.settle."""
-        with self._settling, self._connection.cursor() as cursor:
+        with self._settling, self._asking, self._connection.cursor() as cursor:
             settling.settle(cursor, settlement)
 
     def positions(self) -> dict[str, str]:
@@ -202,7 +204,7 @@ class DuckStore:
 
     def _checkpoint(self) -> None:
         """Between settlements, which delete and update; commits only append."""
-        with self._settling, self._connection.cursor() as cursor:
+        with self._settling, self._asking, self._connection.cursor() as cursor:
             checkpoint(cursor)
 
     def size_bytes(self) -> int:

@@ -17,6 +17,7 @@ class Room(NamedTuple):
     sort_records: int  # that land one by one and are sorted into the tables together
     sort_bytes: int
     log_bytes: int  # of the log, before it is worked into the tables: until then DuckDB holds what it tells of
+    is_one_by_one: bool  # questions wait for one another: each may take 17 MB for grouping, however little it reads
 
 
 LARGE: Final = Room(
@@ -26,6 +27,7 @@ LARGE: Final = Room(
     sort_records=2048,  # senders wait for it, about 70 ms
     sort_bytes=32 * MIB,
     log_bytes=32 * MIB,  # a fifth of a second of one core; the less, the shorter a commit can be held up at its end
+    is_one_by_one=False,
 )
 SMALL: Final = Room(
     text_bits=1 << 20,  # 128 KiB: at fifteen thousand names one in a thousand new ones is asked about in vain
@@ -34,6 +36,7 @@ SMALL: Final = Room(
     sort_records=512,
     sort_bytes=1 * MIB,
     log_bytes=8 * MIB,  # of half as much come twice as many pieces of tables, of which each takes memory
+    is_one_by_one=True,
 )
 
 
