@@ -176,14 +176,14 @@ def quiet(relay: Relay, taking: Any, least_s: float) -> None:
             seen, since = now, time.monotonic()
 
 
-def send(port: int, spans: int, rate: float) -> int:
-    """Post so many spans, so many a second; how often the relay was busy."""
+def send(port: int, spans: int, size: int, rate: float) -> int:
+    """Post so many spans, `size` in a request and so many a second; how often the relay was busy."""
     busy = 0
     head = "POST /v1/traces HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-protobuf\r\n"
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        for place, body in enumerate(load.requests(spans // REQUEST_SPANS, REQUEST_SPANS, step_ns=1_000_000)):
-            time.sleep(max(0.0, began + place * REQUEST_SPANS / rate - time.monotonic()))
+        for place, body in enumerate(load.requests(spans // size, size, step_ns=1_000_000)):
+            time.sleep(max(0.0, began + place * size / rate - time.monotonic()))
             while (status := _posted(connection, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)) != 200:
                 if status != 503:
                     raise SystemExit(f"the relay answered {status}")
@@ -201,7 +201,7 @@ def _posted(connection: socket.socket, request: bytes) -> int:
     return answer.status
 
 
-def run(kinds: tuple[str, ...], spans: int, rate: float, *, never_answers: bool) -> Found:
+def run(kinds: tuple[str, ...], spans: int, size: int, rate: float, *, never_answers: bool) -> Found:
     """One relay through all stages; in MB."""
     folder = Path(tempfile.mkdtemp(prefix="tachograph-bench-"))
     found: Found = {}
@@ -221,7 +221,7 @@ def run(kinds: tuple[str, ...], spans: int, rate: float, *, never_answers: bool)
         quiet(relay, taking, wait_s)
         found["Pi, peak"] = relay.peak_bytes() / 1e6
         cpu_s = relay.cpu_s()
-        found["busy"] = send(relay.http, spans, rate)
+        found["busy"] = send(relay.http, spans, size, rate)
         quiet(relay, taking, wait_s)
         found["spans, peak"], found["after"] = relay.peak_bytes() / 1e6, relay.now_bytes() / 1e6
         found["Pss, peak"], found["own, peak"] = relay.pss_bytes / 1e6, relay.own_bytes / 1e6
@@ -235,13 +235,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--spans", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=2000.0, help="spans a second (default: 2000)")
+    parser.add_argument("--request", type=int, default=REQUEST_SPANS, help="spans in a request (default: 512)")
     parser.add_argument("--to", choices=SUBJECTS, action="append")
     given = parser.parse_args()
     if not sys.platform.startswith("linux"):
         raise SystemExit("only Linux says how large a process was")
     for name in given.to or SUBJECTS:
         runs = [
-            run(SUBJECTS[name], given.spans, given.rate, never_answers=name == "never answers")
+            run(SUBJECTS[name], given.spans, given.request, given.rate, never_answers=name == "never answers")
             for _ in range(given.runs)
         ]
         told = ", ".join(f"{one} {statistics.median(r[one] for r in runs):.4g}" for one in runs[0])

@@ -373,6 +373,18 @@ def test_readers_keep_to_the_share_of_the_time_too() -> None:
     assert backlog.left == 0
 
 
+def test_who_rests_between_rounds_is_there_for_readers_and_at_the_end() -> None:
+    backlog = Backlog(5)
+    settler = Settler(as_store(backlog), backlog.settle, backlog.clock, Telemetry(), is_eager=False)
+    settler.keep_up(rest_s=3600)
+    backlog.commits = 1
+    settler.notice()
+    assert not settler.catch_up(within_ns=2 * SECOND_NS)
+    assert backlog.left == 3, "the thread rests, a reader does not wait for it"
+    settler.close()
+    assert not settler._thread.is_alive()
+
+
 @pytest.mark.parametrize("error", [Busy("disk: full"), TypeError("oops")])
 def test_a_reader_is_answered_by_a_store_that_cannot_settle(
     error: Exception, capsys: pytest.CaptureFixture[str]

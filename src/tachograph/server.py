@@ -47,6 +47,7 @@ KEEP_ALIVE_S: Final = 125  # longer than the longest usual export interval (60 s
 RELAY_PIECE_BYTES: Final = 256 * 1024
 RELAY_FLIGHT_BYTES: Final = 512 * 1024
 RELAY_REPORTS: Final = 200  # that the ledger works off at once
+RELAY_REST_S: Final = 5.0  # before it does: nobody looks, and what is made of calls is sent ten seconds later
 DECODERS: Final = 2  # threads for long bodies: decoding holds the interpreter lock, more would only wait
 TOKEN_HINT: Final = "openssl rand -hex 32   # then set {env} to what it prints, or {name} in tachograph.toml"
 
@@ -229,7 +230,7 @@ class Server:
         scraped = [one.name for one in chosen if one.options.get("scrape") and one not in loops]
         self._metrics = self._scraped(self._progress, scraped) if scraped else None  # before anything new is counted
         if self.forwarding.needs_ledger:
-            self.road.settler.keep_up()
+            self.road.settler.keep_up(RELAY_REST_S if self.is_relay else 0)
         self.forwarding.start()
         opened.callback(self.forwarding.close)  # before the doors
 

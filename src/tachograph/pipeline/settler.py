@@ -45,6 +45,7 @@ class Settler:
         self._credited_ns = clock()
         self._is_behind = False  # a reader waited in vain: let the next ones not wait too
         self._is_eager = is_eager
+        self._rest_s = 0.0
         self._noticed = 0
         self._is_closing = threading.Event()
         self._changed = threading.Condition()
@@ -61,9 +62,9 @@ class Settler:
         if self._is_eager:
             self._wake()
 
-    def keep_up(self) -> None:
-        """Settle all that comes from now on, and what came before."""
-        self._is_eager = True
+    def keep_up(self, rest_s: float = 0) -> None:
+        """Settle all that comes from now on, and what came before; `rest_s`: what comes within so long together."""
+        self._is_eager, self._rest_s = True, rest_s
         self._wake()
 
     def _wake(self) -> None:
@@ -147,6 +148,7 @@ class Settler:
 
     def _wait_for_quiet(self) -> None:
         """Until nothing was committed for a moment, or it has waited long enough."""
+        self._is_closing.wait(self._rest_s)
         started = self._clock()
         while self._clock() - started < SETTLE_EVERY_NS:
             noticed = self._noticed
